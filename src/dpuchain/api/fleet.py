@@ -1,0 +1,90 @@
+"""The parts used of DPF's DPUCluster and DPFOperatorConfig; whatever else they hold is preserved and not looked at."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta, field
+
+from dpuchain.api.meta import Model, ObjectMeta
+from dpuchain.api.rules import CONDITIONS, Rule
+
+Mtu = Annotated[int, Meta(ge=1280, le=9216)]
+DEFAULT_HIGH_SPEED_MTU = 1500
+
+
+class DPUClusterSpec(Model, frozen=True, kw_only=True):
+    """A DPU cluster and the way to reach it."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(oldSelf.kubeconfig) || (has(self.kubeconfig) && self.kubeconfig == oldSelf.kubeconfig)",
+            "kubeconfig is immutable",
+        ),
+    )
+
+    type: Annotated[
+        str,
+        Meta(
+            description="Who provides the cluster: kamaji, static, or another manager as vendor/name.",
+            pattern=r"^(kamaji|static|[^/]+/.+)$",
+        ),
+    ]
+    max_nodes: Annotated[int, Meta(description="Most DPUs that may join.", ge=1, le=3000)] = 1000
+    version: Annotated[str, Meta(description="Kubernetes version of the cluster.")]
+    cluster_endpoint: Annotated[str | None, Meta(description="How the cluster's API server is reached.")] = None
+    kubeconfig: Annotated[
+        str | None,
+        Meta(description="Secret in the same namespace whose key admin.conf holds the kubeconfig; cannot be changed."),
+    ] = None
+
+
+class DPUClusterStatus(Model, frozen=True, kw_only=True):
+    """Where the cluster stands in its life."""
+
+    phase: Annotated[Literal["Pending", "Creating", "Ready", "NotReady", "Failed"], Meta(description="Phase of the cluster's life.")] = (
+        "Pending"
+    )
+    conditions: CONDITIONS = ()
+
+
+class DPUCluster(Model, frozen=True, kw_only=True):
+    """A Kubernetes cluster whose nodes are DPUs."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: DPUClusterSpec
+    status: DPUClusterStatus = DPUClusterStatus()
+
+
+class Networking(Model, frozen=True, kw_only=True):
+    """MTUs of the installation's networks."""
+
+    control_plane_mtu: Annotated[Mtu, Meta(description="MTU of the network between the clusters.")] = field(
+        name="controlPlaneMTU", default=1500
+    )
+    high_speed_mtu: Annotated[Mtu, Meta(description="MTU of the network that the DPUs' uplinks are on; no serviceMTU may exceed it.")] = (
+        field(name="highSpeedMTU", default=DEFAULT_HIGH_SPEED_MTU)
+    )
+
+
+class SfcController(Model, frozen=True, kw_only=True):
+    """Settings of what programs the switches."""
+
+    secure_flow_deletion_timeout: Annotated[
+        str | None,
+        Meta(description="How long the API server may be away until all flows are removed, such as 5m0s; never if absent or 0."),
+    ] = None
+
+
+class DPFOperatorConfigSpec(Model, frozen=True, kw_only=True):
+    """Settings of the whole installation."""
+
+    networking: Annotated[Networking, Meta(description="MTUs.")] = Networking()
+    sfc_controller: Annotated[SfcController | None, Meta(description="Settings of what programs the switches.")] = None
+
+
+class DPFOperatorConfig(Model, frozen=True, kw_only=True):
+    """Settings of the whole installation; there is one, dpfoperatorconfig in dpf-operator-system."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: DPFOperatorConfigSpec = DPFOperatorConfigSpec()

@@ -1,0 +1,129 @@
+"""The parts used of Kubernetes' own kinds, and of Multus' NetworkAttachmentDefinition."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import field
+
+from dpuchain.api.meta import Model, ObjectMeta
+
+
+class Metadata(Model, frozen=True, kw_only=True):
+    """Any object of which only the metadata is looked at (`PartialObjectMetadata`)."""
+
+    metadata: ObjectMeta = ObjectMeta()
+
+
+class Secret(Model, frozen=True, kw_only=True):
+    """A Secret; values are base64 on the wire."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    type: str = ""
+    data: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Secret({self.metadata.namespace}/{self.metadata.name})"
+
+
+class PodCondition(Model, frozen=True, kw_only=True):
+    """A condition of a Pod, which has no `observedGeneration`."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class PodSpec(Model, frozen=True, kw_only=True):
+    """The parts used of a Pod's spec."""
+
+    node_name: str = ""
+
+
+class PodStatus(Model, frozen=True, kw_only=True):
+    """The parts used of a Pod's status."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    conditions: tuple[PodCondition, ...] = ()
+
+
+class Pod(Model, frozen=True, kw_only=True):
+    """A Pod: its labels, its node and whether it is ready."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the kubelet says that the pod serves: condition Ready is True."""
+        return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
+
+
+class DaemonSetStatus(Model, frozen=True, kw_only=True):
+    """The counters of a DaemonSet."""
+
+    observed_generation: int = 0
+    desired_number_scheduled: int = 0
+    current_number_scheduled: int = 0
+    updated_number_scheduled: int = 0
+    number_ready: int = 0
+    number_unavailable: int = 0
+
+
+class DaemonSet(Model, frozen=True, kw_only=True):
+    """A DaemonSet: how many of its pods are there and ready."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    status: DaemonSetStatus = DaemonSetStatus()
+
+
+class LeaseSpec(Model, frozen=True, kw_only=True):
+    """Who holds a lease, since when, for how long."""
+
+    holder_identity: str = ""
+    lease_duration_seconds: int = 0
+    acquire_time: datetime | None = None
+    renew_time: datetime | None = None
+    lease_transitions: int = 0
+
+
+class Lease(Model, frozen=True, kw_only=True):
+    """A lease that replicas of a controller compete for."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: LeaseSpec = LeaseSpec()
+
+
+class ObjectReference(Model, frozen=True, kw_only=True):
+    """The object that an event is about."""
+
+    api_version: str
+    kind: str
+    namespace: str = ""
+    name: str
+    uid: str = ""
+
+
+class EventSource(Model, frozen=True, kw_only=True):
+    """Which component saw the event."""
+
+    component: str = ""
+    host: str = ""
+
+
+class Event(Model, frozen=True, kw_only=True):
+    """A Kubernetes Event (core/v1)."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    involved_object: ObjectReference
+    type: str
+    reason: str
+    message: str
+    source: EventSource = EventSource()
+    count: int = 1
+    first_timestamp: datetime | None = None
+    last_timestamp: datetime | None = None

@@ -1,0 +1,70 @@
+"""The words of the API: groups, labels, annotations, finalizers, field owners, condition types and reasons.
+
+They are DPF's where DPF has one, since operators' dashboards, scripts and manifests know them.
+"""
+
+from __future__ import annotations
+
+SERVICE_GROUP = "svc.dpu.nvidia.com"
+PROVISIONING_GROUP = "provisioning.dpu.nvidia.com"
+OPERATOR_GROUP = "operator.dpu.nvidia.com"
+VERSION = "v1alpha1"
+
+OPERATOR_NAMESPACE = "dpf-operator-system"
+OPERATOR_CONFIG_NAME = "dpfoperatorconfig"
+
+# Labels
+SERVICE_LABEL = f"{SERVICE_GROUP}/service"
+SERVICE_ID_LABEL = f"{SERVICE_GROUP}/service-id"
+CHAIN_SET_NAME_LABEL = f"{SERVICE_GROUP}/servicechainset-name"
+CHAIN_SET_NAMESPACE_LABEL = f"{SERVICE_GROUP}/servicechainset-namespace"
+INTERFACE_SET_NAME_LABEL = f"{SERVICE_GROUP}/serviceinterfaceset-name"
+INTERFACE_SET_NAMESPACE_LABEL = f"{SERVICE_GROUP}/serviceinterfaceset-namespace"
+# Ours: which object of the host cluster a set in a DPU cluster was made from. The namespace and name are the set's own.
+OWNER_UID_LABEL = "dpuchain.dpu.nvidia.com/owner-uid"
+OWNER_KIND_LABEL = "dpuchain.dpu.nvidia.com/owner-kind"
+
+# Annotations
+CONSUMED_BY_ANNOTATION = "dpu.nvidia.com/consumed-by"
+NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks"
+
+# Finalizers
+DPU_SERVICE_CHAIN_FINALIZER = f"{SERVICE_GROUP}/dpuservicechain"
+DPU_SERVICE_INTERFACE_FINALIZER = f"{SERVICE_GROUP}/dpuserviceinterface"
+DPU_SERVICE_FINALIZER = "dpu.nvidia.com/dpuservice"
+SERVICE_CHAIN_SET_FINALIZER = "dpu.nvidia.com/servicechainset"
+SERVICE_INTERFACE_SET_FINALIZER = "dpu.nvidia.com/serviceinterfaceset"
+SERVICE_CHAIN_FINALIZER = f"{SERVICE_GROUP}/ServiceChain-finalizer"
+SERVICE_INTERFACE_FINALIZER = f"{SERVICE_GROUP}/ServiceInterface-finalizer"
+
+# Field owners of server-side apply
+HOST_FIELD_OWNER = "dpuchain-host"
+DPU_FIELD_OWNER = "dpuchain-dpu"
+AGENT_FIELD_OWNER = "dpuchain-agent"
+
+# Condition types
+READY = "Ready"
+CHAIN_SET_RECONCILED = "ServiceChainSetReconciled"
+CHAIN_SET_READY = "ServiceChainSetReady"
+INTERFACE_SET_RECONCILED = "ServiceInterfaceSetReconciled"
+INTERFACE_SET_READY = "ServiceInterfaceSetReady"
+INTERFACE_PREREQUISITES_READY = "ServiceInterfacePreReqsReady"
+CHAINS_RECONCILED = "ServiceChainsReconciled"
+CHAINS_READY = "ServiceChainsReady"
+INTERFACES_RECONCILED = "ServiceInterfacesReconciled"
+INTERFACES_READY = "ServiceInterfacesReady"
+CHAIN_RECONCILED = "ServiceChainReconciled"
+INTERFACE_RECONCILED = "ServiceInterfaceReconciled"
+APPLICATION_PREREQUISITES_RECONCILED = "ApplicationPrereqsReconciled"
+APPLICATIONS_RECONCILED = "ApplicationsReconciled"
+APPLICATIONS_READY = "ApplicationsReady"
+DPU_SERVICE_INTERFACE_RECONCILED = "DPUServiceInterfaceReconciled"
+CONFIG_PORTS_RECONCILED = "ConfigPortsReconciled"
+
+# Reasons
+SUCCESS = "Success"
+PENDING = "Pending"
+ERROR = "Error"
+FAILURE = "Failure"
+AWAITING_DELETION = "AwaitingDeletion"
+RETRYING = "Retrying"
