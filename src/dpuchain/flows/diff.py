@@ -1,0 +1,63 @@
+"""The least that makes one state of a bridge into another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dpuchain.flows.compile import FORWARD, LEARNED
+from dpuchain.flows.model import Flow, FlowChanges, FlowState, Flush
+from dpuchain.flows.pipeline import COOKIE, HINT, LARGEST_PORT, LEARNED_KIND, METADATA, cookie
+
+_EXACTLY = (1 << COOKIE.width) - 1
+_NOWHERE = (-1, -1)
+
+
+def diff(actual: FlowState, desired: FlowState) -> FlowChanges:
+    """What has to be done to a bridge in state `actual` so that its flows are those of `desired`; nothing if they are already.
+
+    Entries that the switch learned are never added. Those that point at a port which is, in `desired`, no port of their switch are
+    deleted: one by one where `actual` shows them, and by their cookie for every port that leaves its switch, since entries may have been
+    learned after `actual` was read.
+    """
+    if actual.flows == desired.flows and not actual.learned:
+        return FlowChanges()
+    have = {flow.key: flow for flow in actual.flows}
+    want = {flow.key: flow for flow in desired.flows}
+    members = _members(desired.flows)
+    flush = {_entries_behind(place) for place in _members(actual.flows) - members}
+    flushed = {pattern.cookie for pattern in flush}
+    stale = [flow for flow in actual.learned if flow.cookie not in flushed and not _is_true(flow, members)]
+    return FlowChanges(
+        add=_ordered(flow for key, flow in want.items() if key not in have),
+        modify=_ordered(flow for key, flow in want.items() if key in have and have[key] != flow),
+        delete=_ordered([*(flow for key, flow in have.items() if key not in want), *stale]),
+        flush=tuple(sorted(flush, key=lambda pattern: pattern.cookie)),
+    )
+
+
+def _ordered(flows: Iterable[Flow]) -> tuple[Flow, ...]:
+    return tuple(sorted(flows, key=lambda flow: flow.key.order()))
+
+
+def _members(flows: Iterable[Flow]) -> set[tuple[int, int]]:
+    """Switch and port of every flow that sends to one port of a switch."""
+    return {_place(flow) for flow in flows if flow.table == FORWARD} - {_NOWHERE}
+
+
+def _place(flow: Flow) -> tuple[int, int]:
+    """Switch and port that a flow of `forward` is for; `_NOWHERE` for one that floods or that is not of our making."""
+    match flow.match:
+        case ((METADATA.name, mark, None), (HINT.name, port, None)) if port <= LARGEST_PORT:
+            return mark, port
+    return _NOWHERE
+
+
+def _entries_behind(place: tuple[int, int]) -> Flush:
+    mark, port = place
+    return Flush(LEARNED, cookie(LEARNED_KIND, METADATA["owner"].read(mark), port), _EXACTLY)
+
+
+def _is_true(entry: Flow, members: set[tuple[int, int]]) -> bool:
+    """Whether a learned entry points at a port of the switch that learned it."""
+    marks = [value for field, value, mask in entry.match if field == METADATA.name and mask is None]
+    return entry.table == LEARNED and len(marks) == 1 and (marks[0], COOKIE["port"].read(entry.cookie)) in members

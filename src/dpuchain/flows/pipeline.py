@@ -1,0 +1,103 @@
+"""The pipeline of br-sfc, as data: three tables, two registers, one cookie.
+
+A port of a two-port switch needs the first table alone: what comes in by one port goes out by the other, whatever it is, and nothing is
+learned.
+
+A larger switch is a learning switch. A frame is marked with its switch, its source is remembered in `learned` as a hint ("this station
+was last seen behind that port"), the hint for its destination is read, and `forward` decides. Entries that a switch learned hold no
+output of their own: only the static flows of `forward` send frames, and those exist for the present members of a switch alone. So a hint
+that is out of date can neither leak a frame into another switch nor sink it: it matches nothing, and the frame is flooded.
+
+Costs: one flow a port of a two-port switch; two flows a port and one more for each larger switch.
+"""
+
+from __future__ import annotations
+
+from dpuchain.flows.declaration import BitField, Layout, Pipeline, Table
+
+STATIC_KIND = 1
+LEARNED_KIND = 2
+
+# Twelve bits that say "dpuchain". With the round and the kind, one foreign cookie of 131,072 looks like ours if foreign ones are drawn at
+# random.
+BRAND = 0xD9C
+# Raised when a later version lays out tables or registers in another way, so that it can tell flows of an earlier one.
+ROUND = 1
+
+# Seconds for which a station is remembered after it was last seen as a source: the usual ageing time of a bridge (IEEE 802.1Q, 8.8.3). Each
+# frame of the station starts it anew, since `learn` refreshes the hard timeout and not the idle one: traffic *to* a station that is gone
+# must not keep it alive.
+LEARNED_SECONDS = 300
+
+# Numbers of switch ports that a flow may name (OpenFlow 1.4, 7.2.1: OFPP_MAX as Open vSwitch maps it to 16 bits).
+LARGEST_PORT = 0xFEFF
+
+COOKIE = Layout(
+    "cookie",
+    64,
+    (
+        BitField("brand", 52, 12, "0xd9c: the flow is dpuchain's. Flows without it are neither changed nor deleted."),
+        BitField("round", 48, 4, "Version of this pipeline's layout."),
+        BitField("kind", 46, 2, "1 for a flow that was compiled, 2 for an entry that the switch learned."),
+        BitField("owner", 16, 30, "Number of the ServiceChain that the flow serves."),
+        BitField("port", 0, 16, "Port that the flow serves: frames from it, to it, or a station behind it; 0 for a whole switch."),
+    ),
+)
+
+METADATA = Layout(
+    "metadata",
+    64,
+    (
+        BitField("switch", 32, 16, "Position of the switch in its chain, from 0."),
+        BitField("owner", 0, 30, "Number of the ServiceChain."),
+    ),
+)
+
+HINT = Layout("reg0", 32, (BitField("port", 0, 16, "Port behind which the destination was last seen; 0 if it is not known."),))
+
+PIPELINE = Pipeline(
+    tables=(
+        Table(
+            0,
+            "classify",
+            "Finds the switch that a frame belongs to by the port it came in by. A wire's frame leaves at once; any other is marked with "
+            "its switch, its source is learned, and it goes on.",
+            priorities={"port": 1000},
+            edges=("learned", "forward"),
+            learns=("learned",),
+        ),
+        Table(
+            1,
+            "learned",
+            "Holds what switches learned: switch, VLAN and station give the port behind which the station was last seen. Written by the "
+            "switch itself; a miss leaves the hint empty.",
+            priorities={"station": 1000},
+        ),
+        Table(
+            2,
+            "forward",
+            "Sends a frame to the hinted port if that is a port of its switch, else to all ports of the switch; never to the one it came "
+            "in by.",
+            priorities={"member": 2000, "flood": 1000},
+        ),
+    ),
+    layouts=(COOKIE, METADATA, HINT),
+)
+
+OURS_MASK = COOKIE["brand"].mask | COOKIE["round"].mask
+OURS = COOKIE["brand"].place(BRAND) | COOKIE["round"].place(ROUND)
+
+
+def cookie(kind: int, owner: int, port: int = 0) -> int:
+    """Cookie of a flow of `kind` that serves `port` (0: a whole switch) of the chain with number `owner`."""
+    return OURS | COOKIE["kind"].place(kind) | COOKIE["owner"].place(owner) | COOKIE["port"].place(port)
+
+
+def is_ours(value: int) -> bool:
+    """Whether a flow with this cookie is dpuchain's to change."""
+    return value & OURS_MASK == OURS and COOKIE["kind"].read(value) in (STATIC_KIND, LEARNED_KIND)
+
+
+def metadata(owner: int, switch: int) -> int:
+    """The mark that frames carry inside the switch at position `switch` of the chain with number `owner`."""
+    return METADATA["owner"].place(owner) | METADATA["switch"].place(switch)
