@@ -1,0 +1,142 @@
+"""A private Open vSwitch: its own database, its own daemon, its own sockets, beside any that the machine runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dpuchain.lab.errors import LabError
+from dpuchain.lab.process import Command, Process, run, tail
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BRIDGE = "br-sfc"
+PROTOCOLS = "OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15"
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+START_TIMEOUT = 30.0
+LONGEST_SOCKET_PATH = 107
+"""Bytes that fit into a Unix socket's address on Linux."""
+
+
+class OpenVSwitch:
+    """An ovsdb-server and an ovs-vswitchd with all their files in one directory, and on it the bridge that DPUs have, without flows.
+
+    `dummy` replaces the devices by imitations that carry no packets and need no root; flows, OVSDB and `ofproto/trace` are real.
+    """
+
+    def __init__(self, name: str, directory: Path, *, namespace: str = "", dummy: bool = False) -> None:
+        self.name = name
+        self.directory = directory
+        self._namespace = namespace
+        self._dummy = dummy
+        self._server: Process | None = None
+        self._daemon: Process | None = None
+
+    @property
+    def database(self) -> str:
+        """The OVSDB remote, such as `unix:/run/ovs/db.sock`."""
+        return f"unix:{self.directory / 'db.sock'}"
+
+    @property
+    def management(self) -> Path:
+        """The bridge's OpenFlow socket."""
+        return self.directory / f"{BRIDGE}.mgmt"
+
+    @property
+    def control(self) -> Path:
+        """The socket of ovs-vswitchd for `ovs-appctl`."""
+        return self.directory / "ovs-vswitchd.ctl"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that make the OVS tools talk to this instance."""
+        directory = str(self.directory)
+        return {"OVS_RUNDIR": directory, "OVS_DBDIR": directory, "OVS_LOGDIR": directory, "OVS_SYSCONFDIR": directory}
+
+    @property
+    def processes(self) -> list[Process]:
+        """What runs of it."""
+        return [process for process in (self._server, self._daemon) if process is not None]
+
+    async def start(self) -> None:
+        """Start both processes and make the bridge. Raises `LabError`; then nothing is left running."""
+        if len(str(self.management)) > LONGEST_SOCKET_PATH:
+            raise LabError(f"{self.management} is too long for a socket's path", "choose a shorter directory")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            await self._start_server()
+            await self.start_daemon()
+            settings = ["datapath_type=netdev", "fail_mode=secure", f"protocols={PROTOCOLS}"]
+            await self.vsctl("--may-exist", "add-br", BRIDGE, "--", "set", "bridge", BRIDGE, *settings)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End both processes."""
+        await self.stop_daemon()
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+
+    async def start_daemon(self) -> None:
+        """Start ovs-vswitchd, which finds its configuration in the database, but no flows."""
+        dummy = ["--enable-dummy=override", "--disable-system", "--disable-system-route"] if self._dummy else []
+        arguments = ["ovs-vswitchd", self.database, f"--unixctl={self.control}", f"--log-file={self.directory / 'vswitchd.log'}"]
+        quiet = ["-vconsole:emer", "-vsyslog:off", "-vfile:info", f"--pidfile={self.directory / 'ovs-vswitchd.pid'}"]
+        self._daemon = await self._launch("ovs-vswitchd", [*arguments, *quiet, *dummy])
+        await self._daemon.until(lambda: self._answers(self.control), "answering", START_TIMEOUT)
+
+    async def stop_daemon(self) -> None:
+        """End ovs-vswitchd; the database and its server stay."""
+        if self._daemon is not None:
+            await self._daemon.stop()
+            self._daemon = None
+
+    async def vsctl(self, *arguments: str) -> str:
+        """Run `ovs-vsctl`, which returns when ovs-vswitchd has taken the change up."""
+        return await run("ovs-vsctl", f"--db={self.database}", *arguments, environment=self.environment)
+
+    async def ofctl(self, command: str, *arguments: str) -> str:
+        """Run `ovs-ofctl COMMAND br-sfc ARGUMENTS` speaking OpenFlow 1.4."""
+        return await run("ovs-ofctl", "-O", "OpenFlow14", command, f"unix:{self.management}", *arguments)
+
+    async def appctl(self, *arguments: str) -> str:
+        """Run `ovs-appctl` on ovs-vswitchd."""
+        return await run("ovs-appctl", "-t", str(self.control), *arguments)
+
+    def log_tails(self) -> dict[str, str]:
+        """Return the end of each log, by file name."""
+        return {log.name: tail(log) for log in sorted(self.directory.glob("*.log"))}
+
+    async def _start_server(self) -> None:
+        database = self.directory / "conf.db"
+        if not database.exists():
+            await run("ovsdb-tool", "create", str(database), SCHEMA)
+        socket, control = self.directory / "db.sock", self.directory / "ovsdb-server.ctl"
+        arguments = [
+            "ovsdb-server",
+            str(database),
+            f"--remote=punix:{socket}",
+            f"--unixctl={control}",
+            "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",
+        ]
+        quiet = ["-vconsole:emer", "-vsyslog:off", "-vfile:info", f"--log-file={self.directory / 'ovsdb-server.log'}"]
+        self._server = await self._launch("ovsdb-server", [*arguments, *quiet, f"--pidfile={self.directory / 'ovsdb-server.pid'}"])
+        await self._server.until(lambda: self._answers(control), "answering", START_TIMEOUT)
+        await self.vsctl("--no-wait", "init")
+
+    async def _launch(self, program: str, arguments: list[str]) -> Process:
+        command = Command(f"{self.name}/{program}", arguments, self.environment, self._namespace)
+        return await Process.start(command, self.directory / f"{program}.console.log")
+
+    @staticmethod
+    async def _answers(control: Path) -> bool:
+        """Whether the daemon behind this socket answers; False while it does not yet listen."""
+        if not control.exists():
+            return False
+        try:
+            await run("ovs-appctl", "-t", str(control), "version", timeout=5)
+        except LabError:
+            return False
+        return True
