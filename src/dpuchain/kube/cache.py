@@ -1,0 +1,290 @@
+"""What is on an API server, kept in memory by list and watch."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+import msgspec
+import structlog
+
+from dpuchain.api.meta import Object, ObjectKey, key_of
+from dpuchain.api.resource import Resource
+from dpuchain.kube.client import METADATA, METADATA_LIST, Client, decode
+from dpuchain.kube.errors import Expired, Invalid, KubeError, Throttled, from_response
+
+T = TypeVar("T", bound=Object)
+
+WATCH_SECONDS = 300
+"""After how long the server is asked to end a watch, plus up to half of it by chance, so that the watches of many clients spread out."""
+SILENCE = 90.0
+"""Seconds without a byte after which a watch counts as dead; the API server sends a bookmark every minute or so."""
+FIRST_WAIT, LONGEST_WAIT = 0.05, 30.0
+"""Seconds between attempts to reach a server: doubled each time, with jitter."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[T]):
+    """An object was added (`old` is None), changed, or deleted (`new` is None)."""
+
+    old: T | None
+    new: T | None
+
+    @property
+    def key(self) -> ObjectKey:
+        """Key of the object that changed."""
+        item = self.new if self.new is not None else self.old
+        assert item is not None, "a change has an object before or after"
+        return key_of(item)
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Since when a cache cannot be kept up to date, and why."""
+
+    since: datetime
+    error: KubeError
+
+
+class _Event(msgspec.Struct):
+    """One line of a watch."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class _VersionMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _Versioned(msgspec.Struct):
+    """A bookmark: nothing but a resource version."""
+
+    metadata: _VersionMeta = msgspec.field(default_factory=_VersionMeta)
+
+
+_EVENTS = msgspec.json.Decoder(_Event)
+
+
+class Cache(Generic[T]):
+    """The objects of a collection as typed values, with a callback for each change.
+
+    `run` lists once and then watches, going on where it was whenever the connection ends, and lists again only if the server says that it
+    no longer knows that point (410). What a new list shows to have changed meanwhile is told as changes, exactly once. Until the first
+    list the cache knows nothing: wait for `synced` before taking an absent object for absent. An object that cannot be decoded is kept
+    out and named in `invalid`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
+    ) -> None:
+        self.resource = resource
+        self.failing: Failing | None = None
+        self.invalid: dict[ObjectKey | str, Invalid] = {}
+        self._client = client
+        self._namespace = namespace
+        self._selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._metadata_only = metadata_only
+        self._objects: dict[ObjectKey, T] = {}
+        self._callbacks: list[Callable[[Change[T]], None]] = []
+        self._failing_callbacks: list[Callable[[], None]] = []
+        self._indexers: dict[str, Callable[[T], Iterable[Hashable]]] = {}
+        self._indexes: dict[str, defaultdict[Hashable, set[ObjectKey]]] = {}
+        self._version = ""
+        self._synced = asyncio.Event()
+
+    def get(self, key: ObjectKey) -> T | None:
+        """The object, or None if there is none (or, before `synced`, if it is not known)."""
+        return self._objects.get(key)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(tuple(self._objects.values()))
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether there was a first list."""
+        return self._synced.is_set()
+
+    async def synced(self) -> None:
+        """Return when the first list has been taken in."""
+        await self._synced.wait()
+
+    def index(self, name: str, keys: Callable[[T], Iterable[Hashable]]) -> None:
+        """Keep an index: `by_index(name, value)` finds the objects for which `keys` yields `value`."""
+        self._indexers[name] = keys
+        self._indexes[name] = defaultdict(set)
+        for key, item in self._objects.items():
+            for value in keys(item):
+                self._indexes[name][value].add(key)
+
+    def by_index(self, name: str, value: Hashable) -> list[T]:
+        """The objects under `value`, ordered by key."""
+        return [self._objects[key] for key in sorted(self._indexes[name].get(value, ()))]
+
+    def subscribe(self, callback: Callable[[Change[T]], None]) -> None:
+        """Call `callback` for each change from now on, and at once for each object that is here already. It must not block."""
+        self._callbacks.append(callback)
+        for item in self:
+            callback(Change(None, item))
+
+    def subscribe_failing(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever `failing` begins or ends."""
+        self._failing_callbacks.append(callback)
+
+    async def run(self) -> None:
+        """Keep the cache up to date until cancelled."""
+        wait = FIRST_WAIT
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                self._recovered()
+                wait = FIRST_WAIT
+                await self._watch()
+            except Expired:
+                self._version = ""
+            except KubeError as error:
+                self._failed(error)
+                pause = error.retry_after if isinstance(error, Throttled) else wait
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+                wait = min(2 * wait, LONGEST_WAIT)
+
+    async def _list(self) -> None:
+        listing = await self._client.list(
+            self.resource,
+            namespace=self._namespace,
+            label_selector=self._selectors["labelSelector"],
+            field_selector=self._selectors["fieldSelector"],
+            metadata_only=self._metadata_only,
+        )
+        self.invalid = {str(error): error for error in listing.invalid}
+        for error in listing.invalid:
+            _log.error("object cannot be decoded", kind=self.resource.kind, error=str(error))
+        present = {key_of(item): item for item in listing.items}
+        for key in [key for key in self._objects if key not in present]:
+            self._remove(key)
+        for key, item in present.items():
+            self._store(key, item)
+        self._version = listing.resource_version
+        self._synced.set()
+
+    async def _watch(self) -> None:
+        query = {name: value for name, value in self._selectors.items() if value} | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(1.0, 1.5))),  # noqa: S311 - jitter, not a secret
+        }
+        accept = f"{METADATA},{METADATA_LIST}" if self._metadata_only else None
+        path = self.resource.path(self._namespace)
+        async for line in self._client.stream(path, query=query, accept=accept, silence=SILENCE):
+            self.take(line)
+            if self.failing is not None:
+                self._recovered()
+
+    def take(self, line: bytes) -> None:
+        """Take in one line of a watch. Expired or another KubeError if it is an error event; Invalid if it is no event at all."""
+        try:
+            event = _EVENTS.decode(line)
+        except msgspec.MsgspecError as error:
+            self._version = ""
+            raise Invalid(f"watch of {self.resource.plural}: not a watch event: {error}") from error
+        if event.type == "ERROR":
+            raise _error_of(event, f"watch {self.resource.plural} of {self._client.server}")
+        if event.type == "BOOKMARK":
+            self._version = _version_of(event) or self._version
+            return
+        try:
+            item = decode(self.resource, event.object)
+        except Invalid as error:
+            _log.error("object cannot be decoded", kind=self.resource.kind, error=str(error))
+            self.invalid[str(error)] = error
+            self._version = _version_of(event) or self._version
+            return
+        key = key_of(item)
+        if event.type == "DELETED":
+            self._remove(key, item)
+        else:
+            self._store(key, item)
+        self._version = item.metadata.resource_version
+
+    def _store(self, key: ObjectKey, item: T) -> None:
+        old = self._objects.get(key)
+        if old is not None and old.metadata.resource_version == item.metadata.resource_version:
+            return
+        if old is not None and old.metadata.uid != item.metadata.uid:
+            self._remove(key)  # deleted and made again while we were not looking: two changes, not one
+            old = None
+        self._reindex(key, old, item)
+        self._objects[key] = item
+        self._tell(Change(old, item))
+
+    def _remove(self, key: ObjectKey, last: T | None = None) -> None:
+        old = self._objects.pop(key, None)
+        if old is None:
+            return
+        self._reindex(key, old, None)
+        self._tell(Change(last if last is not None else old, None))
+
+    def _reindex(self, key: ObjectKey, old: T | None, new: T | None) -> None:
+        for name, keys in self._indexers.items():
+            index = self._indexes[name]
+            for value in keys(old) if old is not None else ():
+                index[value].discard(key)
+                if not index[value]:
+                    del index[value]
+            for value in keys(new) if new is not None else ():
+                index[value].add(key)
+
+    def _tell(self, change: Change[T]) -> None:
+        for callback in self._callbacks:
+            callback(change)
+
+    def _failed(self, error: KubeError) -> None:
+        if self.failing is None:
+            _log.warning("cannot be kept up to date", kind=self.resource.kind, server=self._client.server, error=str(error))
+        began = self.failing is None
+        self.failing = Failing(self.failing.since if self.failing else datetime.now(UTC), error)
+        if began:
+            self._tell_failing()
+
+    def _recovered(self) -> None:
+        if self.failing is not None:
+            self.failing = None
+            self._tell_failing()
+
+    def _tell_failing(self) -> None:
+        for callback in self._failing_callbacks:
+            callback()
+
+
+def _version_of(event: _Event) -> str:
+    try:
+        return msgspec.json.decode(event.object, type=_Versioned).metadata.resource_version
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _error_of(event: _Event, action: str) -> KubeError:
+    try:
+        code = msgspec.json.decode(event.object, type=dict).get("code")
+    except msgspec.MsgspecError:
+        code = None
+    return from_response(code if isinstance(code, int) else 500, bytes(event.object), action)

@@ -1,0 +1,245 @@
+"""Requests to one API server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import aiohttp
+import msgspec
+
+from dpuchain.api.meta import Object, ObjectKey
+from dpuchain.api.resource import Resource
+from dpuchain.kube.errors import TRANSPORT_ERRORS, Invalid, from_response, from_transport
+from dpuchain.kube.kubeconfig import Endpoint, in_cluster, read
+
+T = TypeVar("T", bound=Object)
+
+PAGE = 500
+TIMEOUT = 30.0
+"""Seconds that a request may take; the API server itself gives up after 60."""
+CONNECTIONS = 64
+"""Connections in the pool. HTTP/1.1 needs one for each watch and each request in flight."""
+
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+class ListMeta(msgspec.Struct, rename="camel"):
+    """Metadata of a list: where a watch goes on, and the token of the next page."""
+
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class RawList(msgspec.Struct):
+    """A page of a list whose items are not decoded yet, so that one bad item does not spoil the others."""
+
+    items: list[msgspec.Raw] | None = None
+    metadata: ListMeta = msgspec.field(default_factory=ListMeta)
+
+
+@dataclass(frozen=True)
+class Listing(Generic[T]):
+    """All objects of a collection at one resource version, and the messages of those that could not be decoded."""
+
+    items: tuple[T, ...]
+    resource_version: str
+    invalid: tuple[Invalid, ...] = ()
+
+
+class Client:
+    """One API server. To be used as `async with Client...`; every method raises `KubeError`s only."""
+
+    def __init__(self, endpoint: Endpoint, *, user_agent: str) -> None:
+        self.server = endpoint.server
+        self._endpoint = endpoint
+        self._user_agent = user_agent
+        self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def from_kubeconfig(cls, source: Path | Mapping[str, Any], *, context: str | None = None, user_agent: str) -> Client:
+        """A client for what a kubeconfig (file, or decoded content) names. Raises InvalidKubeconfig."""
+        return cls(read(source, context), user_agent=user_agent)
+
+    @classmethod
+    def from_pod(cls, environment: Mapping[str, str], *, user_agent: str) -> Client:
+        """A client for the cluster that this process is a pod of. Raises InvalidKubeconfig."""
+        return cls(in_cluster(environment), user_agent=user_agent)
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._endpoint.tls or True, keepalive_timeout=75)
+        self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": self._user_agent}, auto_decompress=True)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, resource: Resource[T], key: ObjectKey) -> T:
+        """The object as the API server has it now. NotFound if there is none."""
+        return decode(resource, await self.request("GET", resource.path(key.namespace, key.name)))
+
+    async def list(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
+    ) -> Listing[T]:
+        """All objects of a collection, read page by page at one resource version. Expired if that took longer than the server keeps it."""
+        query = _query(labelSelector=label_selector, fieldSelector=field_selector, limit=str(PAGE))
+        accept = METADATA_LIST if metadata_only else None
+        items: list[T] = []
+        invalid: list[Invalid] = []
+        while True:
+            body = await self.request("GET", resource.path(namespace), query=query, accept=accept)
+            page = _decode_page(body, resource)
+            for raw in page.items or ():
+                try:
+                    items.append(decode(resource, raw))
+                except Invalid as error:
+                    invalid.append(error)
+            if not page.metadata.continue_:
+                return Listing(tuple(items), page.metadata.resource_version, tuple(invalid))
+            query["continue"] = page.metadata.continue_
+
+    async def create(self, resource: Resource[T], item: T, *, field_owner: str = "") -> T:
+        """Create the object. AlreadyExists if one of that name is there."""
+        path = resource.path(item.metadata.namespace)
+        body = encode(resource, item)
+        return decode(resource, await self.request("POST", path, body=body, query=_query(fieldManager=field_owner)))
+
+    async def apply(self, resource: Resource[T], item: T, *, field_owner: str, force: bool = True) -> T:
+        """Server-side apply: the object has the fields of `item` afterwards, and those that the owner no longer names are gone.
+
+        Conflict if another owner holds one of the fields and `force` is false.
+        """
+        query = _query(fieldManager=field_owner, force="true" if force else "")
+        path = resource.path(item.metadata.namespace, item.metadata.name)
+        body = encode(resource, item)
+        return decode(resource, await self.request("PATCH", path, body=body, content_type=APPLY_PATCH, query=query))
+
+    async def patch(self, resource: Resource[T], key: ObjectKey, patch: Mapping[str, Any], *, subresource: str = "") -> T:
+        """JSON merge patch (RFC 7396). With `metadata.resourceVersion` in it: Conflict if the object has changed since."""
+        path = resource.path(key.namespace, key.name, subresource)
+        body = msgspec.json.encode(patch)
+        return decode(resource, await self.request("PATCH", path, body=body, content_type=MERGE_PATCH))
+
+    async def delete(self, resource: Resource[T], key: ObjectKey, *, uid: str = "", propagation: str = "Background") -> None:
+        """Delete the object, or the very object of that `uid`. NotFound if there is none; Conflict if it is another by now."""
+        options: dict[str, Any] = {"propagationPolicy": propagation}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        await self.request("DELETE", resource.path(key.namespace, key.name), body=msgspec.json.encode(options))
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        query: Mapping[str, str] | None = None,
+        accept: str | None = None,
+    ) -> bytes:
+        """Send one request and return the body of its answer: the door that all of the above go through."""
+        action = f"{method} {self.server}{path}"
+        headers = self._headers(accept, content_type if body is not None else None)
+        try:
+            async with self._open().request(
+                method, self.server + path, params=query, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT)
+            ) as response:
+                content = await response.read()
+        except TRANSPORT_ERRORS as error:
+            raise from_transport(error, action) from error
+        if response.status >= 400:
+            raise from_response(response.status, content, action, response.headers.get("Retry-After"))
+        return content
+
+    async def stream(self, path: str, *, query: Mapping[str, str], accept: str | None, silence: float) -> AsyncIterator[bytes]:
+        """Lines of an answer that goes on, such as a watch's, as they come; ends when the server ends it.
+
+        Unreachable if the connection breaks, or if nothing at all comes for `silence` seconds.
+        """
+        action = f"GET {self.server}{path}"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=silence)
+        try:
+            async with self._open().get(self.server + path, params=query, headers=self._headers(accept, None), timeout=timeout) as response:
+                if response.status >= 400:
+                    raise from_response(response.status, await response.read(), action, response.headers.get("Retry-After"))
+                pending = bytearray()
+                async for chunk in response.content.iter_any():
+                    *lines, rest = chunk.split(b"\n")
+                    for line in lines:
+                        pending += line
+                        if pending:
+                            yield bytes(pending)
+                        pending.clear()
+                    pending += rest
+        except TRANSPORT_ERRORS as error:
+            raise from_transport(error, action) from error
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the client is used outside of `async with`")
+        return self._session
+
+    def _headers(self, accept: str | None, content_type: str | None) -> dict[str, str]:
+        headers = {"Accept": accept or "application/json"}
+        if content_type:
+            headers["Content-Type"] = content_type
+        try:
+            token = self._endpoint.token()
+        except OSError as error:
+            raise from_transport(error, f"read the token for {self.server}") from error
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+
+def _query(**parameters: str) -> dict[str, str]:
+    return {name: value for name, value in parameters.items() if value}
+
+
+def encode(resource: Resource[T], item: T) -> bytes:
+    """`item` as the API server takes it: with `apiVersion` and `kind`, without the status, which has an endpoint of its own."""
+    content: dict[str, Any] = msgspec.to_builtins(item)
+    content.pop("status", None)
+    return msgspec.json.encode({"apiVersion": resource.api_version, "kind": resource.kind, **content})
+
+
+class _Identity(msgspec.Struct):
+    """As much of an object as it takes to name it in an error."""
+
+    metadata: dict[str, Any] = {}
+
+
+def decode(resource: Resource[T], body: bytes | msgspec.Raw) -> T:
+    """One object from JSON. Invalid, naming the object and the field, if it does not fit its struct."""
+    try:
+        return msgspec.json.decode(body, type=resource.type)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"{resource.kind} {_name_in(body)}: {error}") from error
+
+
+def _name_in(body: bytes | msgspec.Raw) -> str:
+    try:
+        metadata = msgspec.json.decode(body, type=_Identity).metadata
+    except msgspec.MsgspecError:
+        return "(unreadable)"
+    return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
+
+
+def _decode_page(body: bytes, resource: Resource[T]) -> RawList:
+    try:
+        return msgspec.json.decode(body, type=RawList)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"list of {resource.plural}: not a Kubernetes list: {error}") from error

@@ -1,0 +1,75 @@
+"""Kubernetes Events: what happened to an object, for `kubectl describe`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+import structlog
+
+from dpuchain.api.kinds import EVENT
+from dpuchain.api.kubernetes import Event, EventSource, ObjectReference
+from dpuchain.api.meta import Object, ObjectMeta, key_of
+from dpuchain.api.resource import Resource
+from dpuchain.kube.client import Client
+from dpuchain.kube.errors import KubeError, NotFound
+
+_log = structlog.get_logger(__name__)
+REMEMBERED = 1024
+"""Events that the recorder still knows, so that one that repeats is counted up instead of written again."""
+
+
+class EventRecorder:
+    """Writes Events about objects. An Event is a courtesy: that one cannot be written is logged and never hinders the work."""
+
+    def __init__(self, client: Client, component: str) -> None:
+        self._client = client
+        self._component = component
+        self._written: OrderedDict[str, Event] = OrderedDict()
+
+    async def record(
+        self, resource: Resource[Object], item: Object, kind: Literal["Normal", "Warning"], reason: str, message: str, now: datetime
+    ) -> None:
+        """Say of `item` that `reason` happened. The same once more raises the count of the Event that is there."""
+        identity = "\0".join((item.metadata.uid, kind, reason, message))
+        name = f"{item.metadata.name[:200]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        before = self._written.get(identity)
+        event = Event(
+            metadata=ObjectMeta(name=name, namespace=item.metadata.namespace or "default"),
+            involved_object=ObjectReference(
+                api_version=resource.api_version,
+                kind=resource.kind,
+                namespace=item.metadata.namespace,
+                name=item.metadata.name,
+                uid=item.metadata.uid,
+            ),
+            type=kind,
+            reason=reason,
+            message=message[:1024],
+            source=EventSource(component=self._component),
+            count=1 if before is None else before.count + 1,
+            first_timestamp=now if before is None else before.first_timestamp,
+            last_timestamp=now,
+        )
+        self._written[identity] = event
+        self._written.move_to_end(identity)
+        if len(self._written) > REMEMBERED:
+            self._written.popitem(last=False)
+        try:
+            await self._write(event, fresh=before is None)
+        except KubeError as error:
+            _log.warning("event not written", object=str(key_of(item)), reason=reason, error=str(error))
+
+    async def _write(self, event: Event, *, fresh: bool) -> None:
+        if not fresh:
+            change = {"count": event.count, "lastTimestamp": msgspec.to_builtins(event)["lastTimestamp"]}
+            try:
+                await self._client.patch(EVENT, key_of(event), change)
+            except NotFound:  # the API server forgets Events after an hour
+                pass
+            else:
+                return
+        await self._client.apply(EVENT, event, field_owner=self._component)

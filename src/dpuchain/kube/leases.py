@@ -1,0 +1,126 @@
+"""Which of several replicas works: leader election on a Lease, with the contract of client-go's `leaderelection`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import structlog
+
+from dpuchain.api.kinds import LEASE
+from dpuchain.api.kubernetes import Lease, LeaseSpec
+from dpuchain.api.meta import ObjectKey, ObjectMeta
+from dpuchain.kube.client import Client
+from dpuchain.kube.errors import Conflict, KubeError, NotFound
+
+DURATION, DEADLINE, PERIOD = 15.0, 10.0, 2.0
+"""Seconds: how long others respect a lease that is not renewed; how long the leader works without a renewal; between renewals."""
+
+_log = structlog.get_logger(__name__)
+
+
+class LeadershipLost(Exception):
+    """The lease could not be renewed in time: somebody else may be leading, so nothing may be written any more."""
+
+
+class Election:
+    """Competes for the Lease `key` as `identity`."""
+
+    def __init__(self, client: Client, key: ObjectKey, identity: str) -> None:
+        self._client = client
+        self._key = key
+        self._identity = identity
+        self._seen: tuple[str, float] = ("", 0.0)
+
+    async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait until the lease is ours, then do `work` while it is renewed. Raises LeadershipLost when it is not, after ending `work`."""
+        while not await self._acquire():
+            await asyncio.sleep(PERIOD)
+        _log.info("leading", lease=str(self._key), identity=self._identity)
+        working = asyncio.ensure_future(work())
+        renewing = asyncio.ensure_future(self._renew_until_lost())
+        try:
+            done, _ = await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (working, renewing):
+                task.cancel()
+            await asyncio.gather(working, renewing, return_exceptions=True)
+            await self._release()
+
+    async def _acquire(self) -> bool:
+        try:
+            return await self._try()
+        except KubeError as error:
+            _log.warning("lease not acquired", lease=str(self._key), error=str(error))
+            return False
+
+    async def _renew_until_lost(self) -> None:
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        while loop.time() - renewed < DEADLINE:
+            await asyncio.sleep(PERIOD)
+            began = loop.time()
+            try:
+                async with asyncio.timeout(max(0.1, renewed + DEADLINE - began)):
+                    if not await self._try():
+                        break
+                renewed = began
+            except (KubeError, TimeoutError) as error:
+                _log.warning("lease not renewed", lease=str(self._key), error=str(error))
+        raise LeadershipLost(f"lease {self._key} was not renewed for {DEADLINE:.0f} s or is held by somebody else")
+
+    async def _try(self) -> bool:
+        """Take or renew the lease if nobody else holds it. Whether it is ours. A clock of another machine is never compared with ours."""
+        now = datetime.now(UTC)
+        try:
+            lease = await self._client.get(LEASE, self._key)
+        except NotFound:
+            meta = ObjectMeta(name=self._key.name, namespace=self._key.namespace)
+            await self._client.create(LEASE, Lease(metadata=meta, spec=self._spec(now, now, 0)))
+            return True
+        spec = lease.spec
+        if spec.holder_identity not in ("", self._identity) and not self._abandoned(lease):
+            return False
+        mine = spec.holder_identity == self._identity
+        new = self._spec(spec.acquire_time if mine and spec.acquire_time else now, now, spec.lease_transitions + (not mine))
+        patch = {"metadata": {"resourceVersion": lease.metadata.resource_version}, "spec": msgspec.to_builtins(new)}
+        try:
+            await self._client.patch(LEASE, self._key, patch)
+        except Conflict:
+            return False
+        return True
+
+    def _abandoned(self, lease: Lease) -> bool:
+        """Whether the lease stayed the same for its duration by our own clock."""
+        now = asyncio.get_running_loop().time()
+        if self._seen[0] != lease.metadata.resource_version:
+            self._seen = (lease.metadata.resource_version, now)
+        return now - self._seen[1] >= max(DURATION, lease.spec.lease_duration_seconds)
+
+    def _spec(self, acquired: datetime, renewed: datetime, transitions: int) -> LeaseSpec:
+        return LeaseSpec(
+            holder_identity=self._identity,
+            lease_duration_seconds=int(DURATION),
+            acquire_time=_micro(acquired),
+            renew_time=_micro(renewed),
+            lease_transitions=transitions,
+        )
+
+    async def _release(self) -> None:
+        """Give the lease back, so that the next replica need not wait; that this fails costs only that wait."""
+        try:
+            lease = await self._client.get(LEASE, self._key)
+            if lease.spec.holder_identity == self._identity:
+                guard = {"resourceVersion": lease.metadata.resource_version}
+                await self._client.patch(LEASE, self._key, {"metadata": guard, "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
+        except KubeError as error:
+            _log.warning("lease not released", lease=str(self._key), error=str(error))
+
+
+def _micro(moment: datetime) -> datetime:
+    """`moment` with microseconds that are not zero: `MicroTime` must have its fraction."""
+    return moment if moment.microsecond else moment + timedelta(microseconds=1)
