@@ -1,0 +1,49 @@
+"""What a process tells over HTTP: whether it lives, whether it is ready and why not, and its metrics."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from aiohttp import web
+
+from dpuchain.runtime.metrics import exposition
+
+Checks = Mapping[str, Callable[[], str | None]]
+"""Readiness checks by name; each returns None when all is well, else what is wrong."""
+
+
+@contextlib.asynccontextmanager
+async def serve(address: str, checks: Checks) -> AsyncIterator[int]:
+    """Answer `/healthz`, `/readyz` and `/metrics` on `address` ("HOST:PORT"; port 0 takes a free one; "" serves nothing); yields the port.
+
+    `/readyz` answers 503 with a line for each check that fails. Raises OSError if the address cannot be bound, ValueError if it is none.
+    """
+    if not address:
+        yield 0
+        return
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise ValueError(f"health address {address!r} is not HOST:PORT, such as 127.0.0.1:8080")
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        failing = [f"{name}: {problem}" for name, check in checks.items() if (problem := check()) is not None]
+        return web.Response(text="\n".join(failing or ["ok"]) + "\n", status=503 if failing else 200)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    application = web.Application()
+    application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host.strip("[]") or None, int(port))
+        await site.start()
+        bound = runner.addresses[0]
+        yield int(bound[1])
+    finally:
+        await runner.cleanup()

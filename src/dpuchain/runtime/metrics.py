@@ -1,0 +1,22 @@
+"""What every process counts. Names are `dpuchain_*`, units are in the name, labels are bounded: a controller, never an object."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY = CollectorRegistry()
+
+RECONCILES = Counter("dpuchain_reconciles", "Times that a key was worked on.", ["controller", "result"], registry=REGISTRY)
+RECONCILE_SECONDS = Histogram(
+    "dpuchain_reconcile_seconds",
+    "How long the work on a key took.",
+    ["controller"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30),
+    registry=REGISTRY,
+)
+QUEUE_LENGTH = Gauge("dpuchain_queue_length", "Keys that wait for a worker.", ["controller"], registry=REGISTRY)
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus' text format."""
+    return generate_latest(REGISTRY)

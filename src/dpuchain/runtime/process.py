@@ -1,0 +1,27 @@
+"""The life of a process: from its start to the signal that ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from dpuchain.runtime import logs
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]], *, log_level: str = "info") -> int:
+    """Run `main` until it returns (0), or until SIGTERM or SIGINT cancels it (0). Its exceptions pass through."""
+    logs.set_up(log_level)
+    return asyncio.run(_until_signal(main))
+
+
+async def _until_signal(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(main())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return 0
