@@ -38,8 +38,8 @@ COOKIE = Layout(
     (
         BitField("brand", 52, 12, "0xd9c: the flow is dpuchain's. Flows without it are neither changed nor deleted."),
         BitField("round", 48, 4, "Version of this pipeline's layout."),
-        BitField("kind", 46, 2, "1 for a flow that was compiled, 2 for an entry that the switch learned."),
-        BitField("owner", 16, 30, "Number of the ServiceChain that the flow serves."),
+        BitField("kind", 44, 4, "1 for a flow that was compiled, 2 for an entry that the switch learned."),
+        BitField("owner", 16, 28, "Number of the ServiceChain that the flow serves."),
         BitField("port", 0, 16, "Port that the flow serves: frames from it, to it, or a station behind it; 0 for a whole switch."),
     ),
 )
@@ -49,7 +49,7 @@ METADATA = Layout(
     64,
     (
         BitField("switch", 32, 16, "Position of the switch in its chain, from 0."),
-        BitField("owner", 0, 30, "Number of the ServiceChain."),
+        BitField("owner", 0, 28, "Number of the ServiceChain."),
     ),
 )
 

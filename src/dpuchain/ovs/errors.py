@@ -9,13 +9,13 @@ class OvsError(Exception):
     retryable = False
 
 
-class Unreachable(OvsError):  # noqa: N818  # the name is a state, beside `Absent`
+class Unreachable(OvsError):  # the name is a state, beside `Absent`
     """There is no connection, or it ended before the answer came: whether the request was carried out is not known."""
 
     retryable = True
 
 
-class Rejected(OvsError):  # noqa: N818  # as above
+class Rejected(OvsError):  # as above
     """Open vSwitch, or a rule of ours about what belongs to whom, refused the request; nothing of it was carried out.
 
     `code` names the reason: `type/code` of an OpenFlow error, the word of an OVSDB error, or `Claimed` and `WrongBridge` for ports.
@@ -26,5 +26,5 @@ class Rejected(OvsError):  # noqa: N818  # as above
         self.code = code
 
 
-class Invalid(OvsError):  # noqa: N818  # as above
+class Invalid(OvsError):  # as above
     """What came from Open vSwitch could not be understood."""
