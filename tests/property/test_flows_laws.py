@@ -26,10 +26,9 @@ def worlds(draw: st.DrawFn) -> list[ChainSwitches]:
         switches.append(tuple(ports[:size]))
         ports = ports[size:]
     owners = draw(st.lists(st.integers(0, 2), min_size=len(switches), max_size=len(switches)))
+    assigned = list(zip(switches, owners, strict=True))
     return [
-        ChainSwitches(
-            ObjectKey("default", f"chain-{number}"), tuple(s for s, owner in zip(switches, owners, strict=True) if owner == number)
-        )
+        ChainSwitches(ObjectKey("default", f"chain-{number}"), tuple(ports for ports, owner in assigned if owner == number))
         for number in range(3)
     ]
 

@@ -18,7 +18,7 @@ from dpuchain.flows.declaration import BitField, Layout, Pipeline, Table
 STATIC_KIND = 1
 LEARNED_KIND = 2
 
-# Twelve bits that say "dpuchain". With the round and the kind, one foreign cookie of 131,072 looks like ours if foreign ones are drawn at
+# Twelve bits that say "dpuchain". With the round and the kind, one foreign cookie of 524,288 looks like ours if foreign ones are drawn at
 # random.
 BRAND = 0xD9C
 # Raised when a later version lays out tables or registers in another way, so that it can tell flows of an earlier one.
