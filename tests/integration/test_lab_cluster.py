@@ -60,7 +60,7 @@ async def test_flows_are_gone_after_a_restart_of_the_daemon_and_ports_are_not(ov
 
 
 async def test_process_that_dies_is_reported_with_its_log(tmp_path: Path) -> None:
-    process = await Process.start(Command("broken", ["sh", "-c", "echo the reason; exit 3"]), tmp_path / "broken.log")
+    process = Process.start(Command("broken", ["sh", "-c", "echo the reason; exit 3"]), tmp_path / "broken.log")
 
     async def never() -> bool:
         return False
@@ -70,7 +70,7 @@ async def test_process_that_dies_is_reported_with_its_log(tmp_path: Path) -> Non
 
 
 async def test_process_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
-    process = await Process.start(Command("stubborn", ["sh", "-c", "trap '' TERM; echo on; while :; do sleep 1; done"]), tmp_path / "log")
+    process = Process.start(Command("stubborn", ["sh", "-c", "trap '' TERM; echo on; while :; do sleep 1; done"]), tmp_path / "log")
 
     async def started() -> bool:
         return "on" in process.log.read_text()

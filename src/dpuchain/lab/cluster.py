@@ -115,7 +115,7 @@ class Cluster:
             await self._start_etcd()
             await self._start_api_server()
             for tool in tools:
-                await self._start_manager(tool)
+                self._start_manager(tool)
         except BaseException:
             await self.stop()
             raise
@@ -133,9 +133,9 @@ class Cluster:
         """Return the end of each process' log, by process name."""
         return {process.name: tail(process.log) for process in self.processes}
 
-    async def _launch(self, tool: str, arguments: Sequence[str]) -> Process:
+    def _launch(self, tool: str, arguments: Sequence[str]) -> Process:
         command = Command(f"{self.name}/{tool}", [self._toolchain.path(tool), *arguments])
-        process = await Process.start(command, self.directory / f"{tool}.log")
+        process = Process.start(command, self.directory / f"{tool}.log")
         self.processes.append(process)
         return process
 
@@ -155,7 +155,7 @@ class Cluster:
             "--unsafe-no-fsync",  # the data does not outlive the rack
             "--log-level=warn",
         ]
-        process = await self._launch("etcd", arguments)
+        process = self._launch("etcd", arguments)
 
         async def healthy() -> bool:
             connector = aiohttp.UnixConnector(path=f"{self.directory}/etcd.sock")
@@ -170,7 +170,7 @@ class Cluster:
         serving = authority.server("kube-apiserver", [*names, self.address, SERVICE_ADDRESS])
         kubelets = authority.client("kube-apiserver-kubelet-client", (ADMINISTRATORS,))
         tokens = authority.service_account_key()
-        process = await self._launch("kube-apiserver", self._api_server_arguments(port, serving, kubelets, tokens))
+        process = self._launch("kube-apiserver", self._api_server_arguments(port, serving, kubelets, tokens))
         self.write_kubeconfig(self.kubeconfig, "admin", (ADMINISTRATORS,))
         connection = self.admin
         context = connection.ssl_context()
@@ -204,7 +204,7 @@ class Cluster:
             "--profiling=false",
         ]
 
-    async def _start_manager(self, tool: str) -> None:
+    def _start_manager(self, tool: str) -> None:
         # The groups of an administrator instead of a service account for each of the manager's forty controllers.
         kubeconfig = self.write_kubeconfig(self.directory / f"{tool}.kubeconfig", f"system:{tool}", (ADMINISTRATORS,))
         arguments = [f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0", "--profiling=false"]
@@ -215,7 +215,7 @@ class Cluster:
                 f"--root-ca-file={self.authority.certificate}",
                 "--node-monitor-grace-period=40s",
             ]
-        await self._launch(tool, arguments)
+        self._launch(tool, arguments)
 
 
 def _base64(path: Path) -> str:

@@ -84,7 +84,7 @@ class OpenVSwitch:
         dummy = ["--enable-dummy=override", "--disable-system", "--disable-system-route"] if self._dummy else []
         arguments = ["ovs-vswitchd", self.database, f"--unixctl={self.control}", f"--log-file={self.directory / 'vswitchd.log'}"]
         quiet = ["-vconsole:emer", "-vsyslog:off", "-vfile:info", f"--pidfile={self.directory / 'ovs-vswitchd.pid'}"]
-        self._daemon = await self._launch("ovs-vswitchd", [*arguments, *quiet, *dummy])
+        self._daemon = self._launch("ovs-vswitchd", [*arguments, *quiet, *dummy])
         await self._daemon.until(lambda: self._answers(self.control), "answering", START_TIMEOUT)
 
     async def stop_daemon(self) -> None:
@@ -122,13 +122,13 @@ class OpenVSwitch:
             "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",
         ]
         quiet = ["-vconsole:emer", "-vsyslog:off", "-vfile:info", f"--log-file={self.directory / 'ovsdb-server.log'}"]
-        self._server = await self._launch("ovsdb-server", [*arguments, *quiet, f"--pidfile={self.directory / 'ovsdb-server.pid'}"])
+        self._server = self._launch("ovsdb-server", [*arguments, *quiet, f"--pidfile={self.directory / 'ovsdb-server.pid'}"])
         await self._server.until(lambda: self._answers(control), "answering", START_TIMEOUT)
         await self.vsctl("--no-wait", "init")
 
-    async def _launch(self, program: str, arguments: list[str]) -> Process:
+    def _launch(self, program: str, arguments: list[str]) -> Process:
         command = Command(f"{self.name}/{program}", arguments, self.environment, self._namespace)
-        return await Process.start(command, self.directory / f"{program}.console.log")
+        return Process.start(command, self.directory / f"{program}.console.log")
 
     @staticmethod
     async def _answers(control: Path) -> bool:

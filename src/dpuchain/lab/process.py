@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,25 +49,27 @@ def tail(log: Path, lines: int = TAIL_LINES) -> str:
 
 
 class Process:
-    """One running program. Made by `start`, which must be called from a thread that outlives it (the kernel kills it with that thread)."""
+    """One running program. Made by `start`, which must be called in a thread that outlives it: the kernel kills it with that thread.
 
-    def __init__(self, command: Command, log: Path, child: asyncio.subprocess.Process) -> None:
+    It belongs to no event loop: each method may be called from any, which lets a test stop what a fixture has started.
+    """
+
+    def __init__(self, command: Command, log: Path, child: subprocess.Popen[bytes]) -> None:
         self.name = command.name
         self.log = log
         self._child = child
-        self._exit = asyncio.ensure_future(child.wait())
         self._asked_to_stop = False
 
     @classmethod
-    async def start(cls, command: Command, log: Path) -> Process:
+    def start(cls, command: Command, log: Path) -> Process:
         """Start the program with its output appended to `log`. It gets a session of its own: a Ctrl-C at the terminal is not for it."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            child = await asyncio.create_subprocess_exec(
-                *command.argv(),
-                stdin=asyncio.subprocess.DEVNULL,
+            child = subprocess.Popen(
+                command.argv(),
+                stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
+                stderr=subprocess.STDOUT,
                 env={**os.environ, **command.environment},
                 start_new_session=True,
             )
@@ -80,39 +83,53 @@ class Process:
     @property
     def running(self) -> bool:
         """Whether it has not ended."""
-        return not self._exit.done()
+        return self._child.poll() is None
+
+    async def ended(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended, at most `timeout` seconds; return whether it has."""
+        if not self.running:
+            return True
+        loop = asyncio.get_running_loop()
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:  # ended and reaped by another thread's question in this moment
+            return True
+        end = asyncio.Event()
+        loop.add_reader(descriptor, end.set)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(end.wait(), timeout)
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        return not self.running
 
     async def until(self, probe: Callable[[], Awaitable[bool]], what: str, timeout: float) -> None:
         """Wait until `probe` says yes. Raises `ProcessDied` as soon as the process ends, `NotReady` after `timeout` seconds."""
         deadline = asyncio.get_running_loop().time() + timeout
         while not await probe():
-            done, _ = await asyncio.wait({self._exit}, timeout=PROBE_INTERVAL)
-            if done:
+            if await self.ended(PROBE_INTERVAL):
                 raise self.died()
             if asyncio.get_running_loop().time() > deadline:
                 raise NotReady(f"{self.name} is not {what} after {timeout:.0f} s; the end of {self.log}:\n{tail(self.log)}")
 
     async def watch(self) -> None:
         """Return when the process has ended because it was stopped; raise `ProcessDied` when it ends by itself."""
-        await asyncio.shield(self._exit)
+        await self.ended()
         if not self._asked_to_stop:
             raise self.died()
 
     def died(self) -> ProcessDied:
         """Describe the end of a process that has ended."""
-        return ProcessDied(self.name, self._exit.result(), self.log, tail(self.log))
+        return ProcessDied(self.name, self._child.wait(), self.log, tail(self.log))
 
     async def stop(self, grace: float = 5.0, first: signal.Signals = signal.SIGTERM) -> None:
         """End it and wait until it is gone: signal `first`, and SIGKILL after `grace` seconds. Does nothing if it has ended."""
         self._asked_to_stop = True
-        if self.running:
-            with contextlib.suppress(ProcessLookupError):  # it may end in this very moment
-                self._child.send_signal(first)
-            done, _ = await asyncio.wait({self._exit}, timeout=grace)
-            if not done:
-                with contextlib.suppress(ProcessLookupError):
-                    self._child.kill()
-        await self._exit
+        self._child.send_signal(first)
+        if not await self.ended(grace):
+            self._child.kill()
+            await self.ended()
 
 
 async def run(*arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes | None = None, timeout: float = 60.0) -> str:
