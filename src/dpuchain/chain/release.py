@@ -1,0 +1,149 @@
+"""From a DPUService to the Helm release that it has in each DPU cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from dpuchain.api.interface import DPUServiceInterface
+from dpuchain.api.meta import ObjectKey, key_of
+from dpuchain.api.names import CONSUMED_BY_ANNOTATION, NETWORKS_ANNOTATION, SERVICE_LABEL
+from dpuchain.api.service import DPUService
+
+
+@dataclass(frozen=True)
+class Release:
+    """A Helm release: what is installed, from where, with which values."""
+
+    name: str
+    namespace: str
+    repo_url: str
+    chart: str
+    version: str
+    values: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """What tells this release from any other of the same name; fits a label value."""
+        content = json.dumps([self.repo_url, self.chart, self.version, self.values], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:40]
+
+
+def service_id(service: DPUService) -> str:
+    """The service's identity: `spec.serviceID`, or ten digits made from the object's key."""
+    return service.spec.service_id or hashlib.sha256(str(key_of(service)).encode()).hexdigest()[:10]
+
+
+def release_name(service: DPUService) -> str:
+    """Name of the release: `releaseName` of the chart's source, or the object's name."""
+    return service.spec.helm_chart.source.release_name or service.metadata.name
+
+
+def unsupported(service: DPUService) -> tuple[str, ...]:
+    """The fields of `service` that are set and have no effect, each with what to do instead."""
+    spec, found = service.spec, []
+    if spec.helm_chart.source.path is not None:
+        found.append("spec.helmChart.source.path: charts from git are not supported; publish the chart to a Helm or OCI repository")
+    if spec.helm_chart.source.chart is None and not spec.helm_chart.source.repo_url.startswith("oci://"):
+        found.append("spec.helmChart.source.chart: must be set, as the repository may have several charts")
+    if spec.deploy_in_cluster:
+        found.append("spec.deployInCluster: not supported yet; install the chart in the host cluster with Helm")
+    if spec.config_ports is not None:
+        found.append("spec.configPorts: not supported yet; add a Service to the chart")
+    return tuple(found)
+
+
+def interface_problems(
+    service: DPUService, interfaces: Mapping[ObjectKey, DPUServiceInterface], services: Iterable[DPUService]
+) -> tuple[str, ...]:
+    """What is wrong with the DPUServiceInterfaces that `service` names, in its order; in DPF's words where it has some."""
+    holders = {key_of(other).name: other for other in services if other.metadata.namespace == service.metadata.namespace}
+    found = []
+    for name in service.spec.interfaces or ():
+        interface = interfaces.get(ObjectKey(service.metadata.namespace, name))
+        if interface is None:
+            found.append(f"DPUServiceInterface {name} not found in namespace {service.metadata.namespace}: create it")
+            continue
+        port = interface.spec.template.spec.template.spec.service
+        holder = holders.get(interface.metadata.annotations.get(CONSUMED_BY_ANNOTATION, ""))
+        if port is None or interface.spec.template.spec.template.spec.interface_type != "service":
+            found.append(f"wrong service definition in DPUServiceInterface {name}")
+        elif port.service_id != service_id(service):
+            found.append(f"conflicting ServiceID in DPUServiceInterface {name}")
+        elif holder is not None and holder.metadata.name != service.metadata.name and name in (holder.spec.interfaces or ()):
+            found.append(f"dpuServiceInterface {name} is in use by another DPUService")
+    return tuple(found)
+
+
+def release_of(service: DPUService, interfaces: Mapping[ObjectKey, DPUServiceInterface]) -> Release:
+    """The release of `service`, whose interfaces must be without problems.
+
+    The values are the chart's own, under `serviceDaemonSet` overridden by what the DPUService asks of the DaemonSet: the label that makes
+    its pods the service's, and the annotation that makes Multus give them their interfaces.
+    """
+    source = service.spec.helm_chart.source
+    asked: dict[str, Any] = msgspec.to_builtins(service.spec.service_daemon_set) if service.spec.service_daemon_set else {}
+    asked["labels"] = {**asked.get("labels", {}), SERVICE_LABEL: service_id(service)}
+    attachments = _attachments(service, interfaces)
+    if attachments:
+        annotations = asked.get("annotations", {})
+        asked["annotations"] = {**annotations, NETWORKS_ANNOTATION: _networks(attachments, annotations.get(NETWORKS_ANNOTATION))}
+    return Release(
+        name=release_name(service),
+        namespace=service.metadata.namespace,
+        repo_url=source.repo_url,
+        chart=source.chart or "",
+        version=source.version,
+        values=_merge(service.spec.helm_chart.values, {"serviceDaemonSet": asked}),
+    )
+
+
+def _attachments(service: DPUService, interfaces: Mapping[ObjectKey, DPUServiceInterface]) -> list[dict[str, str]]:
+    found = []
+    for name in service.spec.interfaces or ():
+        port = interfaces[ObjectKey(service.metadata.namespace, name)].spec.template.spec.template.spec.service
+        assert port is not None, "interfaces with problems are not released"
+        namespace, _, network = port.network.rpartition("/")
+        found.append({"name": network, "namespace": namespace or service.metadata.namespace, "interface": port.interface_name})
+    return found
+
+
+def _networks(attachments: Sequence[Mapping[str, str]], given: str | None) -> str:
+    """The networks annotation: ours, and those that the user gave, who wins where both speak of one interface."""
+    users = _parse_networks(given)
+    taken = {entry.get("interface") for entry in users}
+    merged = [*users, *(entry for entry in attachments if entry["interface"] not in taken)]
+    return json.dumps(sorted(merged, key=lambda entry: (entry.get("interface", ""), entry.get("name", ""))), sort_keys=True)
+
+
+def _parse_networks(text: str | None) -> list[dict[str, Any]]:
+    """The entries of a networks annotation in either of its forms: a JSON list, or names with commas (`ns/name@interface`)."""
+    if not text or not text.strip():
+        return []
+    if text.lstrip().startswith("["):
+        try:
+            decoded = json.loads(text)
+        except ValueError:
+            return []
+        return [entry for entry in decoded if isinstance(entry, dict)]
+    entries = []
+    for item in text.split(","):
+        name, _, interface = item.strip().partition("@")
+        namespace, _, network = name.rpartition("/")
+        parts = {"name": network, "namespace": namespace, "interface": interface}
+        entries.append({key: value for key, value in parts.items() if value})
+    return entries
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merged at every depth; `above` wins where both have a value."""
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,203 @@
+"""Which ports of br-sfc the switches of a node's chains are made of, and what is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dpuchain.api.chain import Port, ServiceChain, Switch
+from dpuchain.api.interface import ServiceInterface
+from dpuchain.api.kubernetes import Pod
+from dpuchain.api.meta import ObjectKey, key_of
+from dpuchain.api.names import SERVICE_LABEL
+from dpuchain.chain.mtu import carries, in_claim_order
+from dpuchain.chain.ports import DPF_ID, ObservedPort, dpf_id_of, pod_dpf_id, unsupported
+
+
+@dataclass(frozen=True)
+class NodeWorld:
+    """All that resolution looks at, of one node. `refused` has the interfaces that get no port, with the reason (`ports.assign`)."""
+
+    node: str
+    interfaces: Sequence[ServiceInterface]
+    pods: Sequence[Pod]
+    ports: Mapping[str, ObservedPort]
+    """Ports of br-sfc by their dpf-id."""
+    refused: Mapping[ObjectKey, str]
+
+
+@dataclass(frozen=True)
+class ResolvedPort:
+    """A port of a switch that exists on the bridge."""
+
+    interface: ObjectKey
+    port: ObservedPort
+
+
+@dataclass(frozen=True)
+class ResolvedSwitch:
+    """The ports of a switch that can be connected, in the order of the chain, and what is wrong with it."""
+
+    ports: tuple[ResolvedPort, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """The switches of one chain."""
+
+    chain: ObjectKey
+    switches: tuple[ResolvedSwitch, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with any switch, each once, in order."""
+        return tuple(dict.fromkeys(problem for switch in self.switches for problem in switch.problems))
+
+    @property
+    def ofports(self) -> tuple[tuple[int, ...], ...]:
+        """Port numbers of each switch."""
+        return tuple(tuple(p.port.ofport for p in switch.ports if p.port.ofport is not None) for switch in self.switches)
+
+
+class _Problem(Exception):
+    """Ends the resolution of one port; never leaves this module."""
+
+
+def resolve(chains: Iterable[ServiceChain], world: NodeWorld) -> dict[ObjectKey, Resolution]:
+    """Resolve the chains of a node that are not being deleted.
+
+    Each selector must match exactly one ServiceInterface of the node in the chain's namespace. An interface is a port of one switch of
+    one chain: the first use holds, in the order of the chains' age, every other is a problem that names the first. What resolves is
+    usable though something else does not.
+    """
+    claims: dict[str, str] = {}
+    return {key_of(chain): _resolve_chain(chain, world, claims) for chain in in_claim_order(chains)}
+
+
+def _resolve_chain(chain: ServiceChain, world: NodeWorld, claims: dict[str, str]) -> Resolution:
+    switches = []
+    for number, switch in enumerate(chain.spec.switches):
+        use = f"switch {number} of ServiceChain {key_of(chain)}"
+        ports: list[ResolvedPort] = []
+        problems: list[str] = []
+        for port in switch.ports:
+            try:
+                resolved = _resolve_port(chain, port, world)
+                _claim(resolved, use, claims)
+            except _Problem as problem:
+                problems.append(str(problem))
+                continue
+            ports.append(resolved)
+            problems += _ailments(resolved, switch, world)
+        if len(ports) < 2 and not problems:
+            problems.append(f"{use} has fewer than two ports: nothing can pass; give it another port")
+        switches.append(ResolvedSwitch(tuple(ports), tuple(problems)))
+    return Resolution(key_of(chain), tuple(switches))
+
+
+def _resolve_port(chain: ServiceChain, port: Port, world: NodeWorld) -> ResolvedPort:
+    interface = _interface(chain, port.service_interface.match_labels, world)
+    spec = interface.spec
+    function = spec.pf or spec.vf or spec.service
+    if function is not None and function.virtual_network is not None:
+        raise _Problem(_is_not_ready(interface, "has a virtual network, cannot be chained on br-sfc bridge"))
+    reason = unsupported(interface)
+    if reason is not None:
+        raise _Problem(_is_not_ready(interface, reason))
+    mark = _pod_mark(interface, world) if spec.service is not None else dpf_id_of(interface)
+    observed = world.ports.get(mark)
+    if observed is None or key_of(interface) in world.refused:
+        raise _Problem(_missing(mark, world.refused.get(key_of(interface)), interface))
+    if observed.error:
+        raise _Problem(f"interface {observed.name}: {observed.error}")
+    if observed.ofport is None or observed.ofport < 1:
+        raise _Problem(f"interface {observed.name} Ofport is nil\nOpen vSwitch has given it no port number: see its ovs-vswitchd.log")
+    return ResolvedPort(key_of(interface), observed)
+
+
+def _is_not_ready(interface: ServiceInterface, why: str) -> str:
+    meta = interface.metadata
+    return f"invalid service interface: serviceInterface {meta.name} in namespace ({meta.namespace}) {why}"
+
+
+def _missing(mark: str, refused: str | None, interface: ServiceInterface) -> str:
+    text = f"failed to find matching interface with external_ids: {go_map({DPF_ID: mark})}"
+    if refused:
+        return f"{text}\n{refused}"
+    if interface.spec.service is not None:
+        return f"{text}\nthe CNI made no port for the pod's interface: see the pod's events and its annotation k8s.v1.cni.cncf.io/networks"
+    return f"{text}\nsee the conditions of ServiceInterface {key_of(interface)}"
+
+
+def _interface(chain: ServiceChain, labels: Mapping[str, str], world: NodeWorld) -> ServiceInterface:
+    namespace = chain.metadata.namespace
+    found = [
+        i for i in world.interfaces if i.metadata.namespace == namespace and i.metadata.deletion_timestamp is None and carries(i, labels)
+    ]
+    if not found:
+        raise _Problem(f"no serviceInterface in namespace({namespace}) matching labels({go_map(labels)}) on node({world.node}) found")
+    if len(found) > 1:
+        names = ", ".join(sorted(str(key_of(i)) for i in found))
+        raise _Problem(
+            f"expected only one serviceInterface in namespace({namespace}) to match labels({go_map(labels)}) on node({world.node}). "
+            f"found {len(found)}\ncandidates: {names}; delete the stale ones, or add a label that only one has"
+        )
+    return found[0]
+
+
+def _pod_mark(interface: ServiceInterface, world: NodeWorld) -> str:
+    """dpf-id of the port of the pod that serves: of several the one with a port that is ready, not terminating, and oldest."""
+    service = interface.spec.service
+    assert service is not None, "called for type service only"
+    namespace = interface.metadata.namespace
+    labels = {SERVICE_LABEL: service.service_id}
+    pods = [
+        p for p in world.pods if p.metadata.namespace == namespace and carries(p, labels) and p.status.phase not in ("Succeeded", "Failed")
+    ]
+    if not pods:
+        raise _Problem(f"no pod in namespace({namespace}) matching labels({go_map(labels)}) on node({world.node}) found")
+
+    def preference(pod: Pod) -> tuple[bool, bool, bool, str, str]:
+        created = pod.metadata.creation_timestamp
+        return (
+            pod_dpf_id(key_of(pod), service.interface_name) not in world.ports,
+            not pod.ready,
+            pod.metadata.deletion_timestamp is not None,
+            created.isoformat() if created else "",
+            pod.metadata.name,
+        )
+
+    return pod_dpf_id(key_of(min(pods, key=preference)), service.interface_name)
+
+
+def _claim(resolved: ResolvedPort, use: str, claims: dict[str, str]) -> None:
+    holder = claims.get(resolved.port.name)
+    if holder == use:
+        raise _Problem(f"ServiceInterface {resolved.interface} is named twice in {use}; name it once")
+    if holder is not None:
+        raise _Problem(f"ServiceInterface {resolved.interface} is a port of {holder} already; an interface belongs to one switch")
+    claims[resolved.port.name] = use
+
+
+def _ailments(resolved: ResolvedPort, switch: Switch, world: NodeWorld) -> list[str]:
+    """What is wrong with a port that is there: it stays connected, so that it works as soon as this is mended."""
+    port = resolved.port
+    found = []
+    if port.link_up is False:
+        found.append(f"interface {port.name}: link is down; check the cable, or bring the device at its other end up")
+    interface = next(i for i in world.interfaces if key_of(i) == resolved.interface)
+    if interface.spec.service is None:
+        return found
+    pod = next((p for p in world.pods if port.dpf_id == pod_dpf_id(key_of(p), interface.spec.service.interface_name)), None)
+    if pod is not None and not pod.ready:
+        found.append(f"pod {key_of(pod)} of service {interface.spec.service.service_id} is not ready: see `kubectl describe pod`")
+    if port.mtu is not None and port.mtu != switch.service_mtu:
+        whose = f"interface {interface.spec.service.interface_name} of pod {key_of(pod) if pod else '(gone)'}"
+        found.append(f"{whose} has MTU {port.mtu}, its switch asks for {switch.service_mtu}: the pod must be restarted")
+    return found
+
+
+def go_map(values: Mapping[str, str]) -> str:
+    """`values` as Go's fmt prints a map, keys sorted: the format of the messages that users and their tools know."""
+    return "map[" + " ".join(f"{key}:{values[key]}" for key in sorted(values)) + "]"
