@@ -1,0 +1,47 @@
+"""The commands. Each builds a value and then renders it; nothing here decides anything about chains.
+
+A command's module is imported when that command runs and not before, so that an agent carries neither the lab nor text rendering.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+COMMANDS = {
+    "agent": "Carry out this node's chains on its Open vSwitch, and answer the CNI.",
+    "dpu": "Make the node objects of a DPU cluster from its sets.",
+    "host": "Carry chains, interfaces and services from the host cluster to the DPU clusters.",
+    "lab": "Raise, use and take down a rack of virtual DPUs on this machine.",
+}
+"""Each command, with what `dpuchain --help` says of it; the module of the same name holds it as `command`."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, without importing anything."""
+        del ctx
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command; None if there is none of that name."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"dpuchain.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from `COMMANDS`, again without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"auto_envvar_prefix": "DPUCHAIN", "help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Service function chaining for DPUs."""
