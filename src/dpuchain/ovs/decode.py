@@ -32,9 +32,6 @@ from dpuchain.ovs.errors import Invalid
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A field that has no name here is called by its header, so that a match on it still differs from every one of ours.
-_UNKNOWN_FIELD = "oxm:{:#010x}"
-
 
 class Header(NamedTuple):
     """Head of a message; `length` counts the head itself."""
@@ -166,7 +163,7 @@ def _condition(head: int, body: bytes) -> tuple[str, int, int | None]:
     size = len(body) // 2 if masked else len(body)
     name, kind = of.FIELD_OF_HEADER.get(head & ~0x1FF, ("", None))
     if kind is None or kind.size != size:
-        return _UNKNOWN_FIELD.format(head), int.from_bytes(body, "big"), None
+        return of.name_of_unknown(head), int.from_bytes(body, "big"), None
     value = int.from_bytes(body[:size], "big")
     mask = int.from_bytes(body[size:], "big") if masked else None
     # The mask of a field may be all ones in the bits that the field has, or in the bytes that it is carried in.

@@ -77,14 +77,17 @@ def _modification(command: int, flow: Flow, mask: int) -> bytes:
 
 
 def match(conditions: Match) -> bytes:
-    """A match with its padding. KeyError for a field that no flow of ours matches."""
-    body = b"".join(_condition(field, value, mask) for field, value, mask in conditions)
+    """A match with its padding, fields in the order of their headers, in which each comes after those that it presumes (7.2.3.6)."""
+    body = b"".join(sorted([_condition(field, value, mask) for field, value, mask in conditions]))
     length = of.MATCH_HEADER.size + len(body)
     return of.MATCH_HEADER.pack(of.MATCH_OXM, length) + body + bytes(of.padding(length))
 
 
 def _condition(field: str, value: int, mask: int | None) -> bytes:
-    kind = of.MATCH_FIELDS[field]
+    kind = of.MATCH_FIELDS.get(field)
+    if kind is None:
+        header = of.header_of_unknown(field)
+        return header.to_bytes(4, "big") + value.to_bytes(header & 0xFF, "big")
     if mask is None:
         return (kind.header | kind.size).to_bytes(4, "big") + value.to_bytes(kind.size, "big")
     head = (kind.header | 0x100 | 2 * kind.size).to_bytes(4, "big")

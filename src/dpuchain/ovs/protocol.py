@@ -124,6 +124,16 @@ ACTION_FIELDS = {**MATCH_FIELDS, "in_port": _nicira(0, 0, 2), "eth_dst": _nicira
 FIELD_OF_HEADER = {kind.header: (name, kind) for fields in (MATCH_FIELDS, ACTION_FIELDS) for name, kind in fields.items()}
 
 
+def name_of_unknown(header: int) -> str:
+    """What a field is called that no flow of ours matches, so that a flow with it can be told apart from ours, and be deleted."""
+    return f"oxm:{header:#010x}"
+
+
+def header_of_unknown(name: str) -> int:
+    """The header in such a name. ValueError if it is none."""
+    return int(name.removeprefix("oxm:"), 16)
+
+
 def padding(length: int) -> int:
     """Bytes that fill `length` up to a multiple of eight."""
     return -length % 8

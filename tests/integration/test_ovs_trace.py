@@ -1,0 +1,130 @@
+"""`simulate` and a real Open vSwitch agree, frame by frame, on random topologies: on the ports, and on what was learned."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+
+import pytest
+
+from dpuchain.api.meta import ObjectKey
+from dpuchain.flows.compile import ChainSwitches, compile_switches
+from dpuchain.flows.diff import diff
+from dpuchain.flows.model import FlowState
+from dpuchain.flows.pipeline import LEARNED_SECONDS
+from dpuchain.flows.simulate import VLAN_PRESENT, Frame, simulate
+from dpuchain.lab.openvswitch import OpenVSwitch
+from dpuchain.ovs.openflow import OpenFlow
+from dpuchain.ovs.unixctl import call
+
+PORTS = 12
+STATIONS = (0x020000000001, 0x020000000002, 0x020000000003, 0x030000000001, 0x0180C200000E, 0xFFFFFFFFFFFF)
+TAGS = (0, 0, VLAN_PRESENT, VLAN_PRESENT | 10, VLAN_PRESENT | 4095)
+
+
+def address(value: int) -> str:
+    return ":".join(f"{byte:02x}" for byte in value.to_bytes(6, "big"))
+
+
+def on_the_wire(frame: Frame) -> str:
+    tag = f"8100{frame.vlan_vid & 0xFFF:04x}" if frame.vlan_vid else ""
+    return f"{frame.eth_dst:012x}{frame.eth_src:012x}{tag}88b5" + "00" * 46
+
+
+def random_world(chance: random.Random) -> FlowState:
+    ports = list(range(1, PORTS + 1))
+    chance.shuffle(ports)
+    chains: list[ChainSwitches] = []
+    while ports:
+        sizes = [chance.randint(1, 5) for _ in range(chance.randint(1, 2))]
+        switches = tuple(tuple(ports.pop() for _ in range(min(size, len(ports)))) for size in sizes)
+        chains.append(ChainSwitches(ObjectKey("default", f"chain-{len(chains)}"), switches))
+    return compile_switches(chains)
+
+
+class Bench:
+    """A switch with its ports, asked the same questions as the simulation."""
+
+    def __init__(self, ovs: OpenVSwitch, openflow: OpenFlow) -> None:
+        self.ovs = ovs
+        self.openflow = openflow
+        self.port_of: dict[str, int] = {}
+
+    async def add_ports(self) -> None:
+        for number in range(1, PORTS + 1):
+            name = f"d{number}"
+            await self.ovs.vsctl("add-port", "br-sfc", name, "--", "set", "interface", name, f"ofport_request={number}")
+        shown = await call(self.ovs.control, "dpif/show")
+        self.port_of = {inner: int(outer) for outer, inner in re.findall(r"d\d+ (\d+)/(\d+):", shown)}
+        assert sorted(self.port_of.values()) == list(range(1, PORTS + 1))
+
+    async def trace(self, frame: Frame, port: int) -> set[int]:
+        flow = f"in_port={port},dl_src={address(frame.eth_src)},dl_dst={address(frame.eth_dst)},vlan_tci={frame.vlan_vid:#06x}"
+        said = await call(self.ovs.control, "ofproto/trace", "br-sfc", flow)
+        actions = re.findall(r"^Datapath actions: (.*)$", said, re.MULTILINE)[-1]
+        return {self.port_of[number] for number in actions.split(",") if number != "drop"}
+
+    async def receive(self, frame: Frame, port: int, expected: FlowState) -> None:
+        """Let a frame come in, and wait for the switch to have learned what the simulation has."""
+        # A frame that meets a cached datapath flow is learned from when the cache's counters are next collected, for the frame that made
+        # the cache entry, and possibly after a later frame. Here each frame shall be looked at by itself.
+        await call(self.ovs.control, "revalidator/purge")
+        await call(self.ovs.control, "netdev-dummy/receive", f"d{port}", on_the_wire(frame))
+        async with asyncio.timeout(10):
+            while (state := await self.openflow.read_state()) != expected:
+                assert state.flows == expected.flows
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_simulation_and_switch_agree(ovs: OpenVSwitch, seed: int) -> None:
+    chance = random.Random(seed)
+    openflow = OpenFlow(ovs.management)
+    task = asyncio.create_task(openflow.run())
+    try:
+        await openflow.synced()
+        bench = Bench(ovs, openflow)
+        await bench.add_ports()
+        for _ in range(4):
+            state = await openflow.read_state()
+            await openflow.apply(diff(state, random_world(chance)))
+            state = await openflow.read_state()
+            for _ in range(25):
+                frame = Frame(chance.choice(STATIONS), chance.choice(STATIONS), chance.choice(TAGS))
+                port = chance.randint(1, PORTS)
+                after = simulate(state, frame, port)
+                assert await bench.trace(frame, port) == after.ports
+                state = after.state
+                await bench.receive(frame, port, state)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_a_station_is_forgotten_some_time_after_it_fell_silent_but_not_while_it_speaks(ovs: OpenVSwitch) -> None:
+    silent, speaking, everyone = 0x020000000001, 0x020000000002, 0xFFFFFFFFFFFF
+    openflow = OpenFlow(ovs.management)
+    task = asyncio.create_task(openflow.run())
+    try:
+        await openflow.synced()
+        bench = Bench(ovs, openflow)
+        await bench.add_ports()
+        state = compile_switches([ChainSwitches(ObjectKey("default", "chain"), ((1, 2, 3),))])
+        await openflow.apply(diff(FlowState(), state))
+        for frame, port in ((Frame(everyone, silent), 1), (Frame(everyone, speaking), 2)):
+            state = simulate(state, frame, port).state
+            await bench.receive(frame, port, state)
+        await call(ovs.control, "time/stop")
+        for _ in range(2):
+            # Towards the silent station there is traffic all the time; that must not keep it alive.
+            await call(ovs.control, "netdev-dummy/receive", "d2", on_the_wire(Frame(silent, speaking)))
+            await call(ovs.control, "time/warp", str(LEARNED_SECONDS * 600), "1000")
+        async with asyncio.timeout(20):
+            while len((state := await openflow.read_state()).learned) != 1:
+                await call(ovs.control, "time/warp", "1000")
+        assert simulate(state, Frame(speaking, silent), 3).ports == {2}
+        assert simulate(state, Frame(silent, speaking), 3).ports == {1, 2}
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
