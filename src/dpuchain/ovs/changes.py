@@ -164,15 +164,23 @@ def _merge(row: Row, changes: Mapping[str, str | None]) -> None:
     merged = {key: value for key, value in {**row.external_ids, **changes}.items() if value is not None}
     if merged != row.external_ids:
         _verify(row, "external_ids")
-        row.external_ids = merged
+        _write(row, "external_ids", merged)
 
 
 def _set(row: Row, column: str, value: object) -> None:
-    if getattr(row, column) != value:
-        setattr(row, column, value)
+    if getattr(row, column, None) != value:
+        _write(row, column, value)
 
 
 def _request(interface: Row, mtu: int | None, number: int | None) -> None:
     for column, value in (("mtu_request", mtu), ("ofport_request", number)):
-        if value is not None and getattr(interface, column, None) != [value]:
-            setattr(interface, column, [value])
+        if value is not None:
+            _set(interface, column, [value])
+
+
+def _write(row: Row, column: str, value: object) -> None:
+    setattr(row, column, value)
+    # The library logs and drops a value that the schema does not allow.
+    if getattr(row, column, None) != value:
+        message = f"{row.name}: {column} cannot be {value}; the database's schema does not allow it"
+        raise Rejected("constraint violation", message)
