@@ -23,19 +23,25 @@ PROBE_INTERVAL = 0.05
 
 @dataclass(frozen=True)
 class Command:
-    """What to run: a program with arguments, added environment, and the network namespace to run it in (empty: the caller's)."""
+    """What to run: a program with arguments and added environment, and where.
+
+    `namespace` names the network namespace (empty: the caller's), `mounts_of` a process whose mount namespace it shares (0: the caller's).
+    """
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
+    mounts_of: int = 0
 
     def argv(self) -> list[str]:
         """Return the full argument list: the process dies with its parent and enters the namespace before it becomes the program.
 
         `nsenter --net` and not `ip netns exec`, because the latter mounts another /sys, without the cgroup file systems.
         """
-        enter = ["nsenter", f"--net=/run/netns/{self.namespace}"] if self.namespace else []
+        where = [f"--net=/run/netns/{self.namespace}"] if self.namespace else []
+        where += [f"--mount=/proc/{self.mounts_of}/ns/mnt"] if self.mounts_of else []
+        enter = ["nsenter", *where] if where else []
         return ["setpriv", "--pdeathsig", "KILL", *enter, *self.arguments]
 
 
