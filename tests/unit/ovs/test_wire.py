@@ -129,8 +129,6 @@ numbers = st.integers(0, 2**16 - 1)
 places: st.SearchStrategy[tuple[str, int, int]] = st.sampled_from(
     [("metadata", 0, 64), ("metadata", 32, 16), ("eth_dst", 0, 40), ("vlan_vid", 0, 12), ("reg0", 3, 7)]
 )
-    [("metadata", 0, 64), ("metadata", 32, 16), ("eth_dst", 0, 40), ("vlan_vid", 0, 12), ("reg0", 3, 7)]
-)
 parts: st.SearchStrategy[LearnPart] = st.one_of(
     st.builds(lambda a, b: MatchCopy(a[0], a[1], a[2], b[0], b[1]), places, places),
     st.builds(lambda a, b: LoadCopy(a[0], a[1], a[2], b[0], b[1]), places, places),
