@@ -60,6 +60,9 @@ class Resolution:
         return tuple(tuple(p.port.ofport for p in switch.ports if p.port.ofport is not None) for switch in self.switches)
 
 
+_CNI_HINT = "\nthe CNI made no port for the pod's interface: see the pod's events and its annotation k8s.v1.cni.cncf.io/networks"
+
+
 class _Problem(Exception):
     """Ends the resolution of one port; never leaves this module."""
 
@@ -105,15 +108,50 @@ def _resolve_port(chain: ServiceChain, port: Port, world: NodeWorld) -> Resolved
     reason = unsupported(interface)
     if reason is not None:
         raise _Problem(_is_not_ready(interface, reason))
-    mark = _pod_mark(interface, world) if spec.service is not None else dpf_id_of(interface)
-    observed = world.ports.get(mark)
+    observed = _observed(interface, world)
     if observed is None or key_of(interface) in world.refused:
-        raise _Problem(_missing(mark, world.refused.get(key_of(interface)), interface))
-    if observed.error:
-        raise _Problem(f"interface {observed.name}: {observed.error}")
-    if observed.ofport is None or observed.ofport < 1:
-        raise _Problem(f"interface {observed.name} Ofport is nil\nOpen vSwitch has given it no port number: see its ovs-vswitchd.log")
+        raise _Problem(_missing(_mark(interface, world), world.refused.get(key_of(interface)), interface))
+    problem = _unusable(observed)
+    if problem is not None:
+        raise _Problem(problem)
     return ResolvedPort(key_of(interface), observed)
+
+
+def interface_problem(interface: ServiceInterface, world: NodeWorld) -> str | None:
+    """Why an interface of the node has no working port; None if it has one: on the bridge, numbered, without error, its link up."""
+    reason = unsupported(interface) or world.refused.get(key_of(interface))
+    if reason is not None:
+        return reason
+    try:
+        observed = _observed(interface, world)
+    except _Problem as problem:
+        return str(problem)
+    if observed is None:
+        marks = go_map({DPF_ID: _mark(interface, world)})
+        return f"no port of the bridge has external_ids {marks}{_CNI_HINT if interface.spec.service is not None else ''}"
+    return _unusable(observed) or _link_problem(observed)
+
+
+def _mark(interface: ServiceInterface, world: NodeWorld) -> str:
+    return _pod_mark(interface, world) if interface.spec.service is not None else dpf_id_of(interface)
+
+
+def _observed(interface: ServiceInterface, world: NodeWorld) -> ObservedPort | None:
+    return world.ports.get(_mark(interface, world))
+
+
+def _unusable(observed: ObservedPort) -> str | None:
+    if observed.error:
+        return f"interface {observed.name}: {observed.error}; give the DPU such a device, or name another one"
+    if observed.ofport is None or observed.ofport < 1:
+        return f"interface {observed.name} Ofport is nil\nOpen vSwitch has given it no port number: see its ovs-vswitchd.log"
+    return None
+
+
+def _link_problem(observed: ObservedPort) -> str | None:
+    if observed.link_up is False:
+        return f"interface {observed.name}: link is down; check the cable, or bring the device at its other end up"
+    return None
 
 
 def _is_not_ready(interface: ServiceInterface, why: str) -> str:
@@ -126,7 +164,7 @@ def _missing(mark: str, refused: str | None, interface: ServiceInterface) -> str
     if refused:
         return f"{text}\n{refused}"
     if interface.spec.service is not None:
-        return f"{text}\nthe CNI made no port for the pod's interface: see the pod's events and its annotation k8s.v1.cni.cncf.io/networks"
+        return text + _CNI_HINT
     return f"{text}\nsee the conditions of ServiceInterface {key_of(interface)}"
 
 
@@ -183,9 +221,8 @@ def _claim(resolved: ResolvedPort, use: str, claims: dict[str, str]) -> None:
 def _ailments(resolved: ResolvedPort, switch: Switch, world: NodeWorld) -> list[str]:
     """What is wrong with a port that is there: it stays connected, so that it works as soon as this is mended."""
     port = resolved.port
-    found = []
-    if port.link_up is False:
-        found.append(f"interface {port.name}: link is down; check the cable, or bring the device at its other end up")
+    link = _link_problem(port)
+    found = [] if link is None else [link]
     interface = next(i for i in world.interfaces if key_of(i) == resolved.interface)
     if interface.spec.service is None:
         return found
