@@ -24,7 +24,7 @@ class ControlGroup:
         self.name = name
 
     def enter(self) -> None:
-        """Put the calling process, and with it all that it starts from now on, into the group. Raises `LabError` if there is none to enter."""
+        """Put the calling process, and with it all that it starts from now on, into the group. Raises `LabError` if none can be made."""
         for hierarchy in hierarchies():
             group = hierarchy / self.name / "processes"
             with contextlib.suppress(OSError):  # a hierarchy may be read-only or need settings; one is enough

@@ -85,5 +85,5 @@ def _json(value: dict[str, Any]) -> bytes:
 
 
 def _architecture() -> str:
-    machine = subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True).stdout.strip()
-    return machine  # Debian's amd64 and arm64 are OCI's names too
+    # Debian's amd64 and arm64 are OCI's names too.
+    return subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True).stdout.strip()

@@ -1,0 +1,52 @@
+# The commands that people and CI run. Everything goes to .venv, .lab and ~/.cache/dpuchain; `make lab-down` and `make clean` undo it.
+DPUS ?= 2
+CLUSTERS ?= 1
+DIRECTORY ?= .lab
+PYTHON ?= python3
+BIN := .venv/bin
+LOCKS := requirements-bootstrap.lock requirements.lock pyproject.toml
+
+.PHONY: help lab lab-down bootstrap check test bench clean
+
+help:
+	@echo "make lab [DPUS=2] [CLUSTERS=1]   raise a rack of virtual DPUs and send a ping through the example's chain (root)"
+	@echo "make lab-down                    take the rack down"
+	@echo "make check                       lint, types, import law, size budgets, generated files"
+	@echo "make test                        every test (root)"
+	@echo "make bench                       the figures, as a table and as JSON (root)"
+	@echo "make clean                       remove the virtual environment and the tools' caches"
+
+lab: bootstrap
+	@$(BIN)/dpuchain lab up --directory $(DIRECTORY) --dpus $(DPUS) --clusters $(CLUSTERS)
+
+lab-down: .venv/installed
+	@$(BIN)/dpuchain lab down --directory $(DIRECTORY)
+
+bootstrap:
+	@tools/packages.sh
+	@$(MAKE) --no-print-directory .venv/installed
+
+.venv/installed: $(LOCKS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements-bootstrap.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
+	@touch $@
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src tests $(wildcard bench/*.py)
+	$(if $(wildcard src/dpuchain/agent src/dpuchain/host),$(BIN)/lint-imports)
+	$(if $(wildcard tools/check_budgets.py),$(BIN)/python tools/check_budgets.py)
+	$(BIN)/python -m dpuchain.flows.document | diff docs/pipeline.md - || { echo "docs/pipeline.md is not what dpuchain.flows.document writes"; exit 1; }
+
+test: bootstrap
+	$(BIN)/pytest
+
+bench: bootstrap
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
