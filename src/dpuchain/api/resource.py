@@ -7,18 +7,18 @@ from typing import Generic, TypeVar
 
 from dpuchain.api.meta import Object
 
-T = TypeVar("T", bound=Object)
+T_co = TypeVar("T_co", bound=Object, covariant=True)
 
 
 @dataclass(frozen=True)
-class Resource(Generic[T]):
+class Resource(Generic[T_co]):
     """One kind: its group (empty for Kubernetes' core), version, plural and the struct that its objects decode to."""
 
     group: str
     version: str
     kind: str
     plural: str
-    type: type[T]
+    type: type[T_co]
     namespaced: bool = True
 
     @property

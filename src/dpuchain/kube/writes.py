@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from dpuchain.api.meta import Object, key_of
+from dpuchain.api.conditions import Finding, find, update
+from dpuchain.api.meta import Object, ObjectKey, key_of
+from dpuchain.api.names import READY
 from dpuchain.api.resource import Resource
 from dpuchain.kube.client import Client
+from dpuchain.kube.events import EventRecorder
 from dpuchain.kube.patches import merge_patch
 
 T = TypeVar("T", bound=Object)
@@ -25,6 +31,51 @@ async def write_status(client: Client, resource: Resource[T], item: T, status: m
         return None
     body = {"metadata": {"uid": item.metadata.uid}, "status": patch}
     return await client.patch(resource, key_of(item), body, subresource="status")
+
+
+class StatusReporter(Generic[T]):
+    """Writes what was found about the objects of one kind into their status, and an Event whenever Ready turns."""
+
+    def __init__(self, client: Client, resource: Resource[T], component: str) -> None:
+        self._client = client
+        self._resource = resource
+        self._events = EventRecorder(client, component)
+        self._written: dict[ObjectKey, tuple[str, T]] = {}
+
+    async def report(self, item: T, findings: Iterable[Finding], now: datetime, **fields: object) -> None:
+        """Make the conditions of `item`, as a cache has it, say `findings`, and further fields of its status be as given.
+
+        No request if the status says so already, be it only since our own last write, which the cache may not show yet.
+        """
+        item = self._newest(item)
+        before: Any = item.status  # type: ignore[attr-defined]  # of the five kinds that this is for
+        generation = item.metadata.generation
+        status = replace(before, conditions=update(before.conditions, findings, generation, now), observed_generation=generation, **fields)
+        written = await write_status(self._client, self._resource, item, status)
+        if written is None:
+            return
+        self._written[key_of(item)] = (item.metadata.resource_version, written)
+        await self._tell(item, before, status, now)
+
+    def forget(self, key: ObjectKey) -> None:
+        """The object is gone."""
+        self._written.pop(key, None)
+
+    def _newest(self, item: T) -> T:
+        version, written = self._written.get(key_of(item), ("", item))
+        if version == item.metadata.resource_version:
+            return written
+        self._written.pop(key_of(item), None)
+        return item
+
+    async def _tell(self, item: T, before: Any, after: Any, now: datetime) -> None:
+        was, ready = find(before.conditions, READY), find(after.conditions, READY)
+        if ready is None or ready.status == (was.status if was else "False"):
+            return
+        if ready.status == "True":
+            await self._events.record(self._resource, item, "Normal", "Ready", "everything is as it should be", now)
+        else:
+            await self._events.record(self._resource, item, "Warning", "NotReady", ready.message, now)
 
 
 async def add_finalizer(client: Client, resource: Resource[T], item: T, finalizer: str) -> T:

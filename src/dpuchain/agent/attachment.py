@@ -1,0 +1,134 @@
+"""What a CNI call asks for (specification 1.1.0), as a value. Pure: outside bytes go in, a request or a `CniError` comes out."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from dpuchain.api.meta import ObjectKey
+
+# Error codes of the specification, section 5.
+UNSUPPORTED_FIELD, INVALID_ENVIRONMENT, IO_FAILURE, DECODE_FAILURE, INVALID_CONFIG, TRY_AGAIN, UNAVAILABLE = 2, 4, 5, 6, 7, 11, 50
+LONGEST_DEVICE_NAME = 15
+
+
+class CniError(Exception):
+    """Ends a CNI call: an error object of the specification."""
+
+    def __init__(self, code: int, message: str, details: str = "") -> None:
+        super().__init__(f"{message}: {details}" if details else message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+class ValidAttachment(msgspec.Struct, frozen=True, rename={"container_id": "containerID"}):
+    """An attachment that the runtime still knows, in a GC call."""
+
+    container_id: str
+    ifname: str
+
+
+class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An interface in a result. `sandbox` is the network namespace, empty for the node's own."""
+
+    name: str
+    mac: str = ""
+    mtu: int = 0
+    sandbox: str = ""
+
+
+class Result(msgspec.Struct, frozen=True, omit_defaults=True, rename={"cni_version": "cniVersion"}):
+    """The result of ADD, or the previous one in DEL and CHECK."""
+
+    cni_version: str = ""
+    interfaces: tuple[Interface, ...] = ()
+
+
+KNOWN_FIELDS = frozenset(
+    {"cniVersion", "cniVersions", "name", "type", "disableCheck", "disableGC", "bridge", "args", "capabilities", "runtimeConfig", "dns"}
+    | {"prevResult", "cni.dev/valid-attachments", "cni.dev/attachments"}
+)
+"""Fields of a configuration that are understood, or that the specification lets a plugin ignore."""
+
+
+class Config(
+    msgspec.Struct,
+    frozen=True,
+    rename={
+        "cni_version": "cniVersion",
+        "previous": "prevResult",
+        "valid": "cni.dev/valid-attachments",
+    },
+):
+    """A network configuration, as far as it is used."""
+
+    cni_version: str
+    name: str
+    bridge: str | None = None
+    previous: Result | None = None
+    valid: tuple[ValidAttachment, ...] | None = None
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A CNI call as `dpuchain-cni` hands it on."""
+
+    command: Literal["ADD", "DEL", "CHECK", "GC", "STATUS"]
+    config: dict[str, Any]
+    container_id: str = ""
+    netns: str = ""
+    ifname: str = ""
+    args: str = ""
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """CNI_ARGS as a mapping. CniError if it has another form."""
+        pairs = [pair.partition("=") for pair in self.args.split(";") if pair]
+        if any(not separator for _, separator, _ in pairs):
+            raise CniError(INVALID_ENVIRONMENT, f"CNI_ARGS is {self.args!r}", "it must be KEY=VALUE pairs with semicolons between them")
+        return {key: value for key, _, value in pairs}
+
+    @property
+    def pod(self) -> ObjectKey:
+        """The pod that is being wired. CniError if CNI_ARGS does not name one."""
+        arguments = self.arguments
+        try:
+            return ObjectKey(arguments["K8S_POD_NAMESPACE"], arguments["K8S_POD_NAME"])
+        except KeyError as error:
+            raise CniError(INVALID_ENVIRONMENT, f"CNI_ARGS lacks {error.args[0]}", "only pods of Kubernetes can be wired") from error
+
+    @property
+    def device(self) -> str:
+        """Name of the pair's end on the node: the same for the same attachment, so that a repeated call finds it."""
+        digest = hashlib.sha256(f"{self.container_id}\0{self.ifname}".encode()).hexdigest()
+        return f"veth{digest}"[:LONGEST_DEVICE_NAME]
+
+
+def decode_request(body: bytes) -> Request:
+    """The request in the bytes of a call. CniError if they are none."""
+    try:
+        request = msgspec.json.decode(body, type=Request)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CniError(DECODE_FAILURE, "the call cannot be understood", str(error)) from error
+    if len(request.ifname) > LONGEST_DEVICE_NAME:
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {request.ifname!r} has more than {LONGEST_DEVICE_NAME} characters")
+    return request
+
+
+def decode_config(request: Request, bridge: str) -> Config:
+    """The configuration of a call, for the agent of `bridge`. CniError, naming the field, if it asks for what is not supported."""
+    try:
+        config = msgspec.convert(request.config, type=Config)
+    except msgspec.MsgspecError as error:
+        raise CniError(INVALID_CONFIG, "the network configuration is not valid", str(error)) from error
+    unknown = sorted(request.config.keys() - KNOWN_FIELDS)
+    if request.config.get("ipam") == {}:
+        unknown.remove("ipam")
+    if unknown:
+        remedy = "remove them from the NetworkAttachmentDefinition"
+        raise CniError(UNSUPPORTED_FIELD, f"unsupported fields in network {config.name}: {', '.join(unknown)}", remedy)
+    if config.bridge not in (None, bridge):
+        raise CniError(INVALID_CONFIG, f"network {config.name} is of bridge {config.bridge}", f"the agent of this node serves {bridge}")
+    return config

@@ -1,0 +1,81 @@
+"""The socket on which `dpuchain-cni` hands its calls over: one JSON object in, one out, for root alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from dpuchain.agent.attachment import INVALID_ENVIRONMENT, IO_FAILURE, CniError, Request, decode_request
+
+LONGEST_CALL = 1 << 20
+CALL_SECONDS = 55.0
+"""Less than the time that the plugin waits, so that it hears the reason."""
+
+_log = structlog.get_logger(__name__)
+Answer = Callable[[Request], Awaitable[Any]]
+
+
+@contextlib.asynccontextmanager
+async def listen(path: Path, answer: Answer) -> AsyncIterator[None]:
+    """Answer calls on `path` while the context lasts. A socket that an earlier agent left is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    server = await asyncio.start_unix_server(lambda reader, writer: _serve(reader, writer, answer), str(beside), limit=LONGEST_CALL)
+    beside.chmod(0o600)
+    beside.replace(path)
+    async with server:
+        yield
+
+
+async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
+    try:
+        writer.write(msgspec.json.encode(await _call(reader, writer, answer)))
+        await writer.drain()
+    except OSError as error:
+        _log.warning("a CNI caller hung up before it was answered", error=str(error))
+    finally:
+        writer.close()
+
+
+async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            _check_peer(writer.get_extra_info("socket"))
+            request = decode_request(await _body(reader))
+            log = _log.bind(command=request.command, container=request.container_id[:12], interface=request.ifname, args=request.args)
+            try:
+                result = await answer(request)
+            except CniError as error:
+                log.warning("CNI call failed", code=error.code, error=str(error))
+                raise
+            log.info("CNI call done")
+            return {"result": result}
+    except CniError as error:
+        return {"error": {"code": error.code, "msg": error.message, "details": error.details}}
+    except TimeoutError:
+        return {"error": {"code": IO_FAILURE, "msg": f"the agent was not done after {CALL_SECONDS:.0f} s", "details": ""}}
+
+
+async def _body(reader: asyncio.StreamReader) -> bytes:
+    body = bytearray()
+    while chunk := await reader.read(65536):
+        body += chunk
+        if len(body) > LONGEST_CALL:
+            raise CniError(INVALID_ENVIRONMENT, f"the call has more than {LONGEST_CALL} bytes")
+    return bytes(body)
+
+
+def _check_peer(connection: socket.socket) -> None:
+    """Root alone may have pods wired; the mode of the socket says so too, but a directory may be shared with a container."""
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if uid not in (0, os.geteuid()):
+        raise CniError(INVALID_ENVIRONMENT, f"user {uid} may not call the agent", "run the CNI plugin as root")

@@ -1,0 +1,41 @@
+"""What a pass over the switch has shown of each object of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from dpuchain.api.meta import ObjectKey
+
+Kind = Literal["ServiceInterface", "ServiceChain"]
+
+
+class Subject(NamedTuple):
+    """An object of the node."""
+
+    kind: Kind
+    key: ObjectKey
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of the object with this uid, as its spec was in this generation. Without problems it works."""
+
+    uid: str
+    generation: int
+    problems: tuple[str, ...] = ()
+    flows_missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Verdicts on the objects that are there, and those that are being deleted and of which nothing is left on the switch."""
+
+    verdicts: Mapping[Subject, Verdict] = field(default_factory=dict)
+    released: frozenset[Subject] = frozenset()
+
+    def changed_since(self, earlier: Evidence) -> set[Subject]:
+        """The objects of which something else is to be said than `earlier`."""
+        differing = {subject for subject, verdict in self.verdicts.items() if earlier.verdicts.get(subject) != verdict}
+        return differing | (self.released - earlier.released)

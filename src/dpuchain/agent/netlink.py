@@ -1,0 +1,157 @@
+"""The one door to the kernel's network: the pair of devices between a pod and the bridge.
+
+Every function blocks for a few milliseconds and is to be called in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2 import netns as namespaces
+from pyroute2.netlink.exceptions import NetlinkError
+
+SIOCETHTOOL = 0x8946
+ETHTOOL_STXCSUM = 0x17
+"""linux/ethtool.h: switch the sender's checksum offload."""
+UP = 0x1
+"""IFF_UP of linux/if.h."""
+
+
+class KernelError(Exception):
+    """The kernel refused, or a network namespace cannot be entered; the message names device, namespace and reason."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A network device."""
+
+    name: str
+    mac: str
+    mtu: int
+    up: bool
+
+
+def make_veth(name: str, namespace: Path, peer: str, mtu: int) -> tuple[Link, Link]:
+    """Make a pair with one end called `name` here and the other called `peer` in the network namespace, both up.
+
+    A left-over `name` goes first. Both ends leave no checksum to the other: a userspace datapath sends frames as they are. KernelError
+    if the kernel refuses, for one because the namespace has a `peer` already; then nothing is left.
+    """
+    delete_link(name)
+    with _opened(namespace) as descriptor, IPRoute() as ip:
+        end = {"ifname": peer, "net_ns_fd": descriptor, "mtu": mtu}
+        _checked(f"make {name} and {peer} in {namespace}", lambda: ip.link("add", ifname=name, kind="veth", mtu=mtu, peer=end))
+        try:
+            here = _bring_up(ip, name)
+            with _inside(descriptor, namespace), IPRoute() as there:
+                return here, _bring_up(there, peer)
+        except KernelError:
+            delete_link(name)
+            raise
+
+
+def delete_link(name: str) -> None:
+    """Remove a device of this namespace, and with it its other end; nothing happens if there is none."""
+    with IPRoute() as ip:
+        index = _index(ip, name)
+        if index is None:
+            return
+        try:
+            ip.link("del", index=index)
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:
+                raise KernelError(f"delete {name}: {error}") from error
+
+
+def find_link(name: str, namespace: Path) -> Link | None:
+    """A device of a network namespace; None if it has none of that name. KernelError if there is no such namespace."""
+    with _opened(namespace) as descriptor, _inside(descriptor, namespace), IPRoute() as ip:
+        index = _index(ip, name)
+        return None if index is None else _link(ip, index)
+
+
+def _bring_up(ip: IPRoute, name: str) -> Link:
+    _no_checksum_offload(name)
+    index = _index(ip, name)
+    if index is None:
+        raise KernelError(f"{name} was removed while it was being set up")
+    _checked(f"set {name} up", lambda: ip.link("set", index=index, state="up"))
+    return _link(ip, index)
+
+
+def _link(ip: IPRoute, index: int) -> Link:
+    message = _checked(f"read device {index}", lambda: ip.link("get", index=index))[0]
+    attributes = dict(message["attrs"])
+    return Link(attributes["IFLA_IFNAME"], attributes["IFLA_ADDRESS"], attributes["IFLA_MTU"], bool(message["flags"] & UP))
+
+
+def _index(ip: IPRoute, name: str) -> int | None:
+    found = _checked(f"look for {name}", lambda: ip.link_lookup(ifname=name))
+    return found[0] if found else None
+
+
+def _checked(what: str, call: Callable[[], Any]) -> Any:  # pyroute2 has no types
+    try:
+        return call()
+    except NetlinkError as error:
+        raise KernelError(f"{what}: {os.strerror(error.code) if error.code else error}") from error
+    except OSError as error:
+        raise KernelError(f"{what}: {error.strerror or error}") from error
+
+
+def _no_checksum_offload(name: str) -> None:
+    """What `ethtool -K NAME tx off` does, by the ioctl that it makes (linux/ethtool.h)."""
+    command = bytearray(struct.pack("=II", ETHTOOL_STXCSUM, 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        try:
+            _ethtool(control, name, command)
+        except OSError as error:
+            raise KernelError(f"turn the checksum offload of {name} off: {error.strerror}") from error
+
+
+def _ethtool(control: socket.socket, name: str, command: bytearray) -> None:
+    buffer = (ctypes.c_char * len(command)).from_buffer(command)
+    request = struct.pack("16sP16x", name.encode(), ctypes.addressof(buffer))
+    fcntl.ioctl(control, SIOCETHTOOL, request)
+
+
+@contextlib.contextmanager
+def _opened(namespace: Path) -> Iterator[int]:
+    try:
+        descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise KernelError(f"network namespace {namespace} is not there") from error
+    except OSError as error:
+        raise KernelError(f"open network namespace {namespace}: {error.strerror}") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _inside(descriptor: int, namespace: Path) -> Iterator[None]:
+    """Have this thread in the network namespace; afterwards it is back in its own, since the next call may be in the same thread."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            namespaces.setns(descriptor)
+        except OSError as error:
+            raise KernelError(f"enter network namespace {namespace}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            namespaces.setns(before)
+    finally:
+        os.close(before)

@@ -1,0 +1,89 @@
+"""Between OVSDB and the core: what a port's row says, and which changes make the rows what is wanted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dpuchain.chain.ports import CNI_OWNER, DPF_ID, DPF_TYPE, ObservedPort, WantedPort
+from dpuchain.ovs.changes import AddPort, DeletePort, PortChange, SetInterface
+from dpuchain.ovs.rows import PortRow
+
+OUR_TYPES = ("physical", "pf", "vf")
+"""Values of `dpf-type` on ports that an agent (ours, or DPF's) made for a ServiceInterface."""
+
+
+def observed(row: PortRow) -> ObservedPort:
+    """What the core looks at of a port."""
+    return ObservedPort(
+        name=row.name,
+        ofport=row.ofport if row.ofport is not None and row.ofport > 0 else None,
+        dpf_id=row.interface_external_ids.get(DPF_ID),
+        error=row.error or None,
+        link_up={"up": True, "down": False}.get(row.link_state),
+        mtu=row.mtu,
+    )
+
+
+def by_mark(rows: Iterable[PortRow]) -> dict[str, ObservedPort]:
+    """Ports by their dpf-id; of two with the same one (a pod's sandbox that was made anew) the one with a number."""
+    found: dict[str, ObservedPort] = {}
+    for port in sorted((observed(row) for row in rows), key=lambda port: (port.ofport is not None, port.name)):
+        if port.dpf_id is not None:
+            found[port.dpf_id] = port
+    return found
+
+
+def made_by_cni(row: PortRow) -> bool:
+    """Whether the port belongs to a pod."""
+    return CNI_OWNER.items() <= row.external_ids.items()
+
+
+def claimable(rows: Mapping[str, PortRow]) -> dict[str, ObservedPort]:
+    """The ports that a ServiceInterface may own: all but those of pods."""
+    return {name: observed(row) for name, row in rows.items() if not made_by_cni(row)}
+
+
+def additions(bridge: str, rows: Mapping[str, PortRow], wanted: Mapping[str, WantedPort]) -> list[tuple[WantedPort, list[PortChange]]]:
+    """The changes that each wanted port needs which is not there as it should be.
+
+    A port that is there keeps its type. One whose mark names an owner that no longer wants it (`chain.ports.assign` has decided that) is
+    given over without being removed, so that frames go on.
+    """
+    found: list[tuple[WantedPort, list[PortChange]]] = []
+    for name, port in wanted.items():
+        row = rows.get(name)
+        if row is not None and _is_right(row, port):
+            continue
+        changes: list[PortChange] = []
+        holder = row.interface_external_ids.get(DPF_ID) if row is not None else None
+        if row is not None and holder not in (None, port.dpf_id) and not made_by_cni(row):
+            changes.append(SetInterface(name, {DPF_ID: None}, owner=holder))
+        changes.append(
+            AddPort(
+                bridge,
+                name,
+                interface_type=row.type if row is not None else "",
+                external_ids=port.external_ids,
+                interface_external_ids={DPF_ID: port.dpf_id},
+                mtu_request=port.mtu_request,
+            )
+        )
+        found.append((port, changes))
+    return found
+
+
+def _is_right(row: PortRow, port: WantedPort) -> bool:
+    return (
+        row.interface_external_ids.get(DPF_ID) == port.dpf_id
+        and port.external_ids.items() <= row.external_ids.items()
+        and (port.mtu_request is None or row.mtu_request == port.mtu_request)
+    )
+
+
+def surplus(bridge: str, rows: Mapping[str, PortRow], wanted: Mapping[str, WantedPort]) -> list[PortChange]:
+    """The deletions of ports that were made for a ServiceInterface and that none wants any more."""
+    return [
+        DeletePort(bridge, name, owner=row.interface_external_ids.get(DPF_ID))
+        for name, row in rows.items()
+        if name not in wanted and row.external_ids.get(DPF_TYPE) in OUR_TYPES and DPF_ID in row.interface_external_ids
+    ]

@@ -1,0 +1,84 @@
+"""The agent as a process: its doors, caches, loops and endpoints, wired up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpuchain.agent.cni_socket import listen
+from dpuchain.agent.evidence import Subject
+from dpuchain.agent.node import NodeObjects
+from dpuchain.agent.status import Status
+from dpuchain.agent.switch import Switch
+from dpuchain.agent.wiring import Wiring
+from dpuchain.kube.client import Client
+from dpuchain.ovs.database import Database
+from dpuchain.ovs.openflow import OpenFlow
+from dpuchain.runtime.clock import SystemClock
+from dpuchain.runtime.controller import Controller
+from dpuchain.runtime.health import serve
+
+STATUS_WRITERS = 4
+"""Status writes in flight: one node's share of its API server."""
+THE_SWITCH = "switch"
+"""The only key of the switch's loop: a node has one bridge, and one pass looks at all of it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where everything of this node is."""
+
+    node: str
+    bridge: str
+    ovsdb: str
+    openflow: Path
+    cni_socket: Path
+    health_address: str
+
+
+async def run(client: Client, settings: Settings) -> None:
+    """Work until cancelled. Whatever cannot be reached is tried again; readiness says what is missing."""
+    clock = SystemClock()
+    objects = NodeObjects.of(client, settings.node)
+    database = Database(settings.ovsdb)
+    openflow = OpenFlow(settings.openflow)
+    status = Status(client, objects, clock)
+    reports: Controller[Subject] = Controller("status", status.reconcile, clock=clock, workers=STATUS_WRITERS)
+
+    def publish(changed: set[Subject]) -> None:
+        status.evidence = switch.evidence
+        for subject in changed:
+            reports.enqueue(subject)
+
+    switch = Switch(settings.bridge, objects, database, openflow, publish)
+    passes: Controller[str] = Controller("switch", switch.reconcile, clock=clock)
+    wiring = Wiring(settings.bridge, client, objects, database)
+    checks = {
+        "api": lambda: objects.problem,
+        "ovsdb": lambda: None if database.connected else f"{settings.ovsdb} is not connected",
+        "openflow": lambda: None if openflow.failure is None else str(openflow.failure),
+    }
+    async with client, serve(settings.health_address, checks), listen(settings.cni_socket, wiring.answer), asyncio.TaskGroup() as group:
+        _subscribe(objects, database, openflow, lambda: passes.enqueue(THE_SWITCH), reports)
+        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, passes, reports):
+            group.create_task(runner.run())
+        for cache in (objects.interfaces, objects.chains, objects.pods):
+            group.create_task(_then(cache.synced, lambda: passes.enqueue(THE_SWITCH)))
+
+
+def _subscribe(
+    objects: NodeObjects, database: Database, openflow: OpenFlow, look: Callable[[], None], reports: Controller[Subject]
+) -> None:
+    """Have each change looked at: of an object, of a port, of a connection."""
+    objects.subscribe(look)
+    database.subscribe(look)
+    openflow.subscribe(look)
+    objects.interfaces.subscribe(lambda change: reports.enqueue(Subject("ServiceInterface", change.key)))
+    objects.chains.subscribe(lambda change: reports.enqueue(Subject("ServiceChain", change.key)))
+
+
+async def _then(awaited: Callable[[], Awaitable[None]], action: Callable[[], None]) -> None:
+    await awaited()
+    action()

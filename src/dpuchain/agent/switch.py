@@ -1,0 +1,194 @@
+"""The pass over the switch: observe, decide, act, observe again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from dpuchain.agent import ports as rows_of
+from dpuchain.agent.evidence import Evidence, Subject, Verdict
+from dpuchain.agent.node import NodeObjects
+from dpuchain.api.meta import Object, ObjectKey, key_of
+from dpuchain.chain.ports import WantedPort, assign, dpf_id_of
+from dpuchain.chain.resolve import NodeWorld, Resolution, interface_problem, resolve
+from dpuchain.flows.compile import ChainSwitches, compile_switches
+from dpuchain.flows.diff import diff
+from dpuchain.flows.identity import number_owners
+from dpuchain.flows.model import FlowChanges, FlowState
+from dpuchain.flows.pipeline import COOKIE
+from dpuchain.ovs.database import Database
+from dpuchain.ovs.errors import OvsError, Rejected, Unreachable
+from dpuchain.ovs.openflow import OpenFlow
+from dpuchain.ovs.rows import Absent, PortRow
+
+MOST_OWNERS_READ = 4
+"""Chains whose flows are read back one by one after a change; with more, one question for all flows is cheaper."""
+
+READ_AGAIN_SECONDS = 0.5
+"""When to look again at a switch that did not keep what it confirmed; no message of its own would tell."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Switch:
+    """Makes the bridge what the node's objects ask for, and keeps the evidence of it.
+
+    A pass, in this order, each step safe to be the last one of the process:
+    1. Look at the ports. Make those that are missing or wrongly marked; nothing that carries frames is touched.
+    2. Look again. Resolve the chains on what is there and compile them; what cannot be resolved yet is left out and named.
+    3. Change the flows in one bundle of the difference, and read back what the switch holds now.
+    4. Only then remove ports that nobody wants: no flow names them any more.
+    """
+
+    def __init__(
+        self, bridge: str, objects: NodeObjects, database: Database, openflow: OpenFlow, publish: Callable[[set[Subject]], None]
+    ) -> None:
+        self.evidence = Evidence()
+        self._bridge = bridge
+        self._objects = objects
+        self._database = database
+        self._openflow = openflow
+        self._publish = publish
+        self._actual: FlowState | None = None
+        openflow.subscribe(self._forget)
+
+    def _forget(self) -> None:
+        """The connection was made or lost: what the tables hold is not known."""
+        self._actual = None
+
+    async def reconcile(self, _: str) -> float | None:
+        """One pass. Without a first list of the node's objects it does nothing: what is wanted is not known."""
+        if not self._objects.known:
+            return None
+        try:
+            evidence = await self._pass()
+        except OvsError as error:
+            self._show(self._unseen(f"Open vSwitch: {error}"))
+            if isinstance(error, Unreachable):
+                _log.warning("Open vSwitch cannot be reached", error=str(error))
+                return None  # both doors tell when it is back
+            raise
+        self._show(evidence)
+        if any(verdict.flows_missing for verdict in evidence.verdicts.values()):
+            self._actual = None
+            return READ_AGAIN_SECONDS
+        return None
+
+    def _show(self, evidence: Evidence) -> None:
+        changed = evidence.changed_since(self.evidence)
+        self.evidence = evidence
+        if changed:
+            self._publish(changed)
+
+    async def _pass(self) -> Evidence:
+        rows = self._rows()
+        ports = assign(self._objects.interfaces, rows_of.claimable(rows))
+        refused = {**ports.refused, **await self._make(rows_of.additions(self._bridge, rows, ports.wanted))}
+        rows = self._rows()
+        world = NodeWorld(
+            self._objects.node, tuple(self._objects.interfaces), tuple(self._objects.pods), rows_of.by_mark(rows.values()), refused
+        )
+        resolutions = resolve(self._objects.chains, world)
+        missing = await self._program(resolutions)
+        if self._objects.readable:
+            deletions = rows_of.surplus(self._bridge, rows, ports.wanted)
+            await self._database.apply(deletions)
+            rows = self._rows() if deletions else rows
+        return self._evidence(world, resolutions, missing, rows)
+
+    def _rows(self) -> Mapping[str, PortRow]:
+        rows = self._database.ports(self._bridge)
+        if isinstance(rows, Absent):
+            raise Rejected("NoBridge", f"bridge {self._bridge} does not exist on this DPU; create it with datapath_type=netdev")
+        return rows
+
+    async def _make(self, additions: Sequence[tuple[WantedPort, Sequence[object]]]) -> dict[ObjectKey, str]:
+        """Make ports; returns why the owner of one gets none. Each in a transaction of its own, so that one refusal is one port's."""
+        refused: dict[ObjectKey, str] = {}
+        for port, changes in additions:
+            try:
+                await self._database.apply(changes)  # type: ignore[arg-type]
+            except Rejected as error:
+                refused[port.owner] = str(error)
+        return refused
+
+    async def _program(self, resolutions: Mapping[ObjectKey, Resolution]) -> Mapping[ObjectKey, str]:
+        """Make the flows those of the resolved chains; returns what the read-back showed to be missing of a chain."""
+        desired = compile_switches([ChainSwitches(chain, resolution.ofports) for chain, resolution in resolutions.items()])
+        actual = self._actual if self._actual is not None else await self._openflow.read_state()
+        if not self._objects.readable:  # flows of a chain that cannot be read stay
+            desired = FlowState(desired.flows | {flow for flow in actual.flows if flow.key not in {want.key for want in desired.flows}})
+        changes = diff(actual, desired)
+        self._actual = None  # until it is known how the change ended
+        await self._openflow.apply(changes)
+        self._actual = await self._read_back(actual, changes)
+        return _missing(resolutions, self._actual, desired)
+
+    async def _read_back(self, before: FlowState, changes: FlowChanges) -> FlowState:
+        owners = {COOKIE["owner"].read(flow.cookie) for flow in (*changes.add, *changes.modify, *changes.delete)}
+        owners |= {COOKIE["owner"].read(flush.cookie) for flush in changes.flush}
+        if not owners:
+            return before
+        if len(owners) > MOST_OWNERS_READ:
+            return await self._openflow.read_state()
+        flows = {flow for flow in before.flows if COOKIE["owner"].read(flow.cookie) not in owners}
+        learned = {flow for flow in before.learned if COOKIE["owner"].read(flow.cookie) not in owners}
+        for owner in owners:
+            state = await self._openflow.read_state(owner)
+            flows |= state.flows
+            learned |= state.learned
+        return FlowState(frozenset(flows), frozenset(learned))
+
+    def _evidence(
+        self,
+        world: NodeWorld,
+        resolutions: Mapping[ObjectKey, Resolution],
+        missing: Mapping[ObjectKey, str],
+        rows: Mapping[str, PortRow],
+    ) -> Evidence:
+        verdicts: dict[Subject, Verdict] = {}
+        released: set[Subject] = set()
+        marks = {port.dpf_id for port in rows_of.claimable(rows).values()}
+        for interface in world.interfaces:
+            subject = Subject("ServiceInterface", key_of(interface))
+            if interface.metadata.deletion_timestamp is None:
+                problem = interface_problem(interface, world)
+                verdicts[subject] = _verdict(interface, () if problem is None else (problem,))
+            elif dpf_id_of(interface) not in marks:
+                released.add(subject)
+        for chain in self._objects.chains:
+            subject = Subject("ServiceChain", key_of(chain))
+            resolution = resolutions.get(key_of(chain))
+            if chain.metadata.deletion_timestamp is not None:
+                if resolution is None:  # it had no part in the flows that were read back just now
+                    released.add(subject)
+            elif resolution is not None:  # else it came while we waited for the switch; the next pass sees it
+                verdicts[subject] = _verdict(chain, resolution.problems, missing.get(key_of(chain)))
+        return Evidence(verdicts, frozenset(released))
+
+    def _unseen(self, problem: str) -> Evidence:
+        """What is to be said while the switch cannot be read: nothing works as far as anybody knows."""
+        verdicts: dict[Subject, Verdict] = {}
+        for interface in self._objects.interfaces:
+            verdicts[Subject("ServiceInterface", key_of(interface))] = _verdict(interface, (problem,))
+        for chain in self._objects.chains:
+            verdicts[Subject("ServiceChain", key_of(chain))] = _verdict(chain, (problem,))
+        return Evidence(verdicts)
+
+
+def _verdict(item: Object, problems: tuple[str, ...], flows_missing: str | None = None) -> Verdict:
+    return Verdict(item.metadata.uid, item.metadata.generation, problems, flows_missing)
+
+
+def _missing(resolutions: Mapping[ObjectKey, Resolution], actual: FlowState, desired: FlowState) -> dict[ObjectKey, str]:
+    """For each chain whose flows are not all on the switch, how many are not; and how many are there that should not be."""
+    absent = Counter(COOKIE["owner"].read(flow.cookie) for flow in desired.flows - actual.flows)
+    alien = Counter(COOKIE["owner"].read(flow.cookie) for flow in actual.flows - desired.flows)
+    numbers = number_owners(resolutions)
+    return {
+        chain: f"{absent[number]} of its flows are not on the switch and {alien[number]} are there that should not be; trying again"
+        for chain, number in numbers.items()
+        if absent[number] or alien[number]
+    }

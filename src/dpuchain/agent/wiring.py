@@ -1,0 +1,210 @@
+"""The CNI's commands: a pod's interface becomes a port of the bridge, and stops being one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from dpuchain.agent import netlink
+from dpuchain.agent.attachment import (
+    IO_FAILURE,
+    TRY_AGAIN,
+    UNAVAILABLE,
+    CniError,
+    Config,
+    Interface,
+    Request,
+    Result,
+    ValidAttachment,
+    decode_config,
+)
+from dpuchain.agent.node import NodeObjects
+from dpuchain.agent.ports import made_by_cni
+from dpuchain.api.kinds import POD
+from dpuchain.api.kubernetes import Pod
+from dpuchain.chain.mtu import of_pod_interface
+from dpuchain.chain.ports import CNI_OWNER, DPF_ID, pod_dpf_id
+from dpuchain.kube.client import Client
+from dpuchain.kube.errors import KubeError
+from dpuchain.ovs.changes import AddPort, DeletePort
+from dpuchain.ovs.database import Database
+from dpuchain.ovs.errors import OvsError, Rejected
+from dpuchain.ovs.rows import Absent, PortRow
+
+PORT_SECONDS = 10.0
+"""How long Open vSwitch may take to give a new port its number; it takes milliseconds."""
+
+# Keys in the external_ids of a pod's port, by which DEL, CHECK and GC know it again.
+CONTAINER, INTERFACE, NAMESPACE, NETWORK = "contID", "contIface", "contNetns", "contNetwork"
+
+_log = structlog.get_logger(__name__)
+
+
+class Wiring:
+    """Carries out CNI calls. Each may be repeated, and each may have been interrupted at any point before."""
+
+    def __init__(self, bridge: str, client: Client, objects: NodeObjects, database: Database) -> None:
+        self._bridge = bridge
+        self._client = client
+        self._objects = objects
+        self._database = database
+        self._changed = asyncio.Event()
+        database.subscribe(self._wake)
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def answer(self, request: Request) -> Any:  # the result as JSON's values, None for commands without one
+        """Carry out one call. CniError says what is wrong and, by its code, whether to try again."""
+        try:
+            config = decode_config(request, self._bridge)
+            match request.command:
+                case "ADD":
+                    return msgspec.to_builtins(await self._add(request, config))
+                case "DEL":
+                    await self._delete(request)
+                case "CHECK":
+                    await self._check(request, config)
+                case "GC":
+                    await self._collect(config)
+                case "STATUS":
+                    self._status()
+        except KubeError as error:
+            raise CniError(TRY_AGAIN, "the API server cannot be asked about the pod", str(error)) from error
+        except Rejected as error:
+            raise CniError(IO_FAILURE, "Open vSwitch refuses the port", str(error)) from error
+        except OvsError as error:
+            raise CniError(TRY_AGAIN, "Open vSwitch cannot be reached", str(error)) from error
+        except netlink.KernelError as error:
+            raise CniError(IO_FAILURE, "the pod's devices cannot be made", str(error)) from error
+        return None
+
+    async def _add(self, request: Request, config: Config) -> Result:
+        """Make pair and port, with the MTU of the chain that the interface is part of, or of none.
+
+        It waits for nothing that comes later than the pod: neither for chains, nor for the pod's other interfaces, nor for its readiness.
+        """
+        pod = await self._pod(request)
+        if not self._objects.known:
+            raise CniError(TRY_AGAIN, "the node's chains are not known yet", self._objects.problem or "")
+        mtu = of_pod_interface(pod.metadata.namespace, pod.metadata.labels, request.ifname, self._objects.chains, self._objects.interfaces)
+        namespace = Path(request.netns)
+        here, there = await asyncio.to_thread(netlink.make_veth, request.device, namespace, request.ifname, mtu)
+        try:
+            await self._add_port(request, config)
+        except BaseException:
+            await asyncio.to_thread(netlink.delete_link, request.device)
+            raise
+        versioned = config.cni_version == "1.1.0"  # mtu came to results with 1.1.0
+        ends = ((here, ""), (there, request.netns))
+        interfaces = (Interface(link.name, link.mac, link.mtu if versioned else 0, sandbox) for link, sandbox in ends)
+        return Result(config.cni_version, tuple(interfaces))
+
+    async def _pod(self, request: Request) -> Pod:
+        """The pod with its labels, asked of the API server where the cache has not heard of it yet."""
+        key, uid = request.pod, request.arguments.get("K8S_POD_UID", "")
+        pod = self._objects.pods.get(key)
+        if pod is None or uid not in ("", pod.metadata.uid):
+            pod = await self._client.get(POD, key)
+        if uid not in ("", pod.metadata.uid):
+            raise CniError(IO_FAILURE, f"pod {key} with uid {uid} is not there any more", f"there is one with uid {pod.metadata.uid}")
+        return pod
+
+    async def _add_port(self, request: Request, config: Config) -> None:
+        """Add the port and wait for its number. A port of an earlier sandbox of the same pod goes in the same transaction."""
+        mark = pod_dpf_id(request.pod, request.ifname)
+        earlier = [
+            DeletePort(self._bridge, row.name, owner=mark)
+            for row in self._cni_ports().values()
+            if row.interface_external_ids.get(DPF_ID) == mark and row.name != request.device
+        ]
+        identity = {
+            CONTAINER: request.container_id,
+            INTERFACE: request.ifname,
+            NAMESPACE: request.netns,
+            NETWORK: config.name,
+        }
+        port = AddPort(self._bridge, request.device, external_ids={**CNI_OWNER, **identity}, interface_external_ids={DPF_ID: mark})
+        await self._database.apply([*earlier, port])
+        try:
+            async with asyncio.timeout(PORT_SECONDS):
+                await self._numbered(request.device)
+        except TimeoutError as error:
+            await self._database.apply([DeletePort(self._bridge, request.device)])
+            raise CniError(
+                TRY_AGAIN, f"Open vSwitch gave port {request.device} no number in {PORT_SECONDS:.0f} s", "see ovs-vswitchd.log"
+            ) from error
+
+    async def _numbered(self, name: str) -> None:
+        """Return when the port has a number. CniError if Open vSwitch says that it cannot have one."""
+        while True:
+            changed = self._changed
+            row = self._ports().get(name)
+            if row is not None and row.ofport is not None and row.ofport > 0:
+                return
+            if row is not None and row.error:
+                await self._database.apply([DeletePort(self._bridge, name)])
+                raise CniError(IO_FAILURE, f"Open vSwitch cannot use device {name}", row.error)
+            await changed.wait()
+
+    async def _delete(self, request: Request) -> None:
+        """Remove port and pair. What is gone already is fine; what could not be found out is an error."""
+        await self._remove(request.device)
+
+    async def _remove(self, device: str) -> None:
+        row = self._ports().get(device)
+        if row is not None:
+            if not made_by_cni(row):
+                raise CniError(IO_FAILURE, f"port {device} was not made by this plugin", "it is left alone")
+            await self._database.apply([DeletePort(self._bridge, device)])
+        await asyncio.to_thread(netlink.delete_link, device)
+
+    async def _check(self, request: Request, config: Config) -> None:
+        mark = pod_dpf_id(request.pod, request.ifname)
+        row = self._cni_ports().get(request.device)
+        if row is None:
+            raise CniError(IO_FAILURE, f"bridge {self._bridge} has no port for {mark}", "the pod must be restarted")
+        if row.interface_external_ids.get(DPF_ID) != mark:
+            raise CniError(IO_FAILURE, f"port {row.name} is marked {row.interface_external_ids.get(DPF_ID)} instead of {mark}")
+        if row.error or row.ofport is None or row.ofport < 1:
+            raise CniError(IO_FAILURE, f"port {row.name} does not work", row.error or "it has no number")
+        link = await asyncio.to_thread(netlink.find_link, request.ifname, Path(request.netns))
+        if link is None or not link.up:
+            raise CniError(IO_FAILURE, f"interface {request.ifname} of {request.pod} is {'down' if link else 'gone'}")
+        expected = {i.name: i for i in config.previous.interfaces if i.sandbox} if config.previous else {}
+        before = expected.get(request.ifname)
+        if before is not None and before.mac.lower() not in ("", link.mac.lower()):
+            raise CniError(IO_FAILURE, f"interface {request.ifname} of {request.pod} has MAC {link.mac}, was made with {before.mac}")
+
+    async def _collect(self, config: Config) -> None:
+        """Remove the ports of this network whose attachments the runtime no longer knows."""
+        if config.valid is None:
+            raise CniError(IO_FAILURE, "GC without cni.dev/valid-attachments", "nothing is removed")
+        for name, row in self._cni_ports().items():
+            identity = ValidAttachment(row.external_ids.get(CONTAINER, ""), row.external_ids.get(INTERFACE, ""))
+            if row.external_ids.get(NETWORK) == config.name and identity not in config.valid:
+                _log.info("removing the port of an attachment that is gone", port=name, mark=row.interface_external_ids.get(DPF_ID))
+                await self._remove(name)
+
+    def _status(self) -> None:
+        if self._objects.problem is not None:
+            raise CniError(UNAVAILABLE, "the agent does not know the node's objects", self._objects.problem)
+        try:
+            self._ports()
+        except OvsError as error:
+            raise CniError(UNAVAILABLE, "Open vSwitch cannot be used", str(error)) from error
+
+    def _ports(self) -> Mapping[str, PortRow]:
+        rows = self._database.ports(self._bridge)
+        if isinstance(rows, Absent):
+            raise Rejected("NoBridge", f"bridge {self._bridge} does not exist on this DPU; create it with datapath_type=netdev")
+        return rows
+
+    def _cni_ports(self) -> dict[str, PortRow]:
+        return {name: row for name, row in self._ports().items() if made_by_cni(row)}

@@ -1,0 +1,39 @@
+"""`dpuchain agent`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dpuchain.agent.process import Settings, run
+from dpuchain.cli import options
+
+RUNTIME = "/var/run/openvswitch"
+
+
+@click.command(context_settings={"auto_envvar_prefix": "DPUCHAIN"})
+@click.option("--node", required=True, help="Name of the Kubernetes node that this DPU is.")
+@click.option("--bridge", default="br-sfc", show_default=True, help="Bridge that chains are made on; it must exist.")
+@click.option("--ovsdb", default=f"unix:{RUNTIME}/db.sock", show_default=True, help="Where Open vSwitch's database listens.")
+@click.option("--openflow", type=click.Path(path_type=Path), help=f"OpenFlow socket of the bridge.  [default: {RUNTIME}/BRIDGE.mgmt]")
+@click.option(
+    "--cni-socket",
+    type=click.Path(path_type=Path),
+    default="/run/dpuchain/cni.sock",
+    show_default=True,
+    help="Where the CNI plugin reaches the agent.",
+)
+@options.common
+def command(node: str, bridge: str, ovsdb: str, openflow: Path | None, cni_socket: Path, **common: str) -> None:
+    """Carry out this node's chains on its Open vSwitch, and answer the CNI."""
+    settings = Settings(
+        node=node,
+        bridge=bridge,
+        ovsdb=ovsdb,
+        openflow=openflow or Path(RUNTIME, f"{bridge}.mgmt"),
+        cni_socket=cni_socket,
+        health_address=common["health_address"],
+    )
+    client = options.client(Path(common["kubeconfig"]) if common["kubeconfig"] else None, "agent")
+    options.run(lambda: run(client, settings), common["log_level"])
