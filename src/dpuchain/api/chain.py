@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, field
 
 from dpuchain.api.interface import SetStatus
 from dpuchain.api.meta import LabelSelector, Model, ObjectMeta, TemplateMeta
-from dpuchain.api.rules import CONDITIONS
+from dpuchain.api.rules import CONDITIONS, NAME_LENGTH, Rule
 
 DEFAULT_SERVICE_MTU = 1500
 
@@ -103,6 +103,8 @@ class ServiceChainSetSpec(Model, frozen=True, kw_only=True):
 class ServiceChainSet(Model, frozen=True, kw_only=True):
     """A chain on each selected node of a DPU cluster."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (NAME_LENGTH,)
+
     metadata: ObjectMeta = ObjectMeta()
     spec: ServiceChainSetSpec
     status: SetStatus = SetStatus()
@@ -136,6 +138,8 @@ class DPUServiceChainStatus(Model, frozen=True, kw_only=True):
 
 class DPUServiceChain(Model, frozen=True, kw_only=True):
     """How traffic passes through the interfaces of the DPUs."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (NAME_LENGTH,)
 
     metadata: ObjectMeta = ObjectMeta()
     spec: DPUServiceChainSpec

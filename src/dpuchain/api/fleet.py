@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, field
 
 from dpuchain.api.meta import Model, ObjectMeta
-from dpuchain.api.rules import CONDITIONS, Rule
+from dpuchain.api.rules import CONDITIONS, PRESERVE, Rule
 
 Mtu = Annotated[int, Meta(ge=1280, le=9216)]
 DEFAULT_HIGH_SPEED_MTU = 1500
 
 
-class DPUClusterSpec(Model, frozen=True, kw_only=True):
+class Part(Model, frozen=True, kw_only=True):
+    """A part of an object of which DPF knows more fields than are listed here."""
+
+    SCHEMA: ClassVar[dict[str, Any]] = PRESERVE
+
+
+class DPUClusterSpec(Part, frozen=True, kw_only=True):
     """A DPU cluster and the way to reach it."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
@@ -39,7 +45,7 @@ class DPUClusterSpec(Model, frozen=True, kw_only=True):
     ] = None
 
 
-class DPUClusterStatus(Model, frozen=True, kw_only=True):
+class DPUClusterStatus(Part, frozen=True, kw_only=True):
     """Where the cluster stands in its life."""
 
     phase: Annotated[Literal["Pending", "Creating", "Ready", "NotReady", "Failed"], Meta(description="Phase of the cluster's life.")] = (
@@ -51,12 +57,20 @@ class DPUClusterStatus(Model, frozen=True, kw_only=True):
 class DPUCluster(Model, frozen=True, kw_only=True):
     """A Kubernetes cluster whose nodes are DPUs."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",
+            "name must be a DNS-1035 label: at most 63 lower case letters, digits and hyphens, a letter first, no hyphen last",
+            on_create=True,
+        ),
+    )
+
     metadata: ObjectMeta = ObjectMeta()
     spec: DPUClusterSpec
     status: DPUClusterStatus = DPUClusterStatus()
 
 
-class Networking(Model, frozen=True, kw_only=True):
+class Networking(Part, frozen=True, kw_only=True):
     """MTUs of the installation's networks."""
 
     control_plane_mtu: Annotated[Mtu, Meta(description="MTU of the network between the clusters.")] = field(
@@ -67,7 +81,7 @@ class Networking(Model, frozen=True, kw_only=True):
     )
 
 
-class SfcController(Model, frozen=True, kw_only=True):
+class SfcController(Part, frozen=True, kw_only=True):
     """Settings of what programs the switches."""
 
     secure_flow_deletion_timeout: Annotated[
@@ -76,11 +90,17 @@ class SfcController(Model, frozen=True, kw_only=True):
     ] = None
 
 
-class DPFOperatorConfigSpec(Model, frozen=True, kw_only=True):
+class DPFOperatorConfigSpec(Part, frozen=True, kw_only=True):
     """Settings of the whole installation."""
 
     networking: Annotated[Networking, Meta(description="MTUs.")] = Networking()
     sfc_controller: Annotated[SfcController | None, Meta(description="Settings of what programs the switches.")] = None
+
+
+class DPFOperatorConfigStatus(Part, frozen=True, kw_only=True):
+    """What DPF's operator says about the installation."""
+
+    conditions: CONDITIONS = ()
 
 
 class DPFOperatorConfig(Model, frozen=True, kw_only=True):
@@ -88,3 +108,4 @@ class DPFOperatorConfig(Model, frozen=True, kw_only=True):
 
     metadata: ObjectMeta = ObjectMeta()
     spec: DPFOperatorConfigSpec = DPFOperatorConfigSpec()
+    status: DPFOperatorConfigStatus = DPFOperatorConfigStatus()

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, field
 
 from dpuchain.api.meta import LabelSelector, Model, ObjectMeta, TemplateMeta
-from dpuchain.api.rules import CONDITIONS, IMMUTABLE_NETWORK, Rule
+from dpuchain.api.rules import CONDITIONS, NAME_LENGTH, Rule
 
 InterfaceType = Literal["vlan", "physical", "pf", "vf", "ovn", "patch", "service"]
 FunctionNumber = Annotated[int, Meta(ge=0, le=255)]
@@ -51,11 +51,13 @@ class NicSelector(Model, frozen=True, kw_only=True):
     ] = None
 
 
+IMMUTABLE_NETWORK = Rule("self == oldSelf", "virtualNetwork is immutable")
+
 VirtualNetwork = Annotated[
     str | None,
     Meta(
         description="Virtual network that the interface belongs to. Such an interface cannot be part of a chain.",
-        extra_json_schema={"x-kubernetes-validations": IMMUTABLE_NETWORK},
+        extra_json_schema={"x-kubernetes-validations": [IMMUTABLE_NETWORK.as_schema()]},
     ),
 ]
 
@@ -166,6 +168,8 @@ class SetStatus(Model, frozen=True, kw_only=True):
 class ServiceInterfaceSet(Model, frozen=True, kw_only=True):
     """An interface on each selected node of a DPU cluster."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (NAME_LENGTH,)
+
     metadata: ObjectMeta = ObjectMeta()
     spec: ServiceInterfaceSetSpec
     status: SetStatus = SetStatus()
@@ -199,6 +203,8 @@ class DPUServiceInterfaceStatus(Model, frozen=True, kw_only=True):
 
 class DPUServiceInterface(Model, frozen=True, kw_only=True):
     """An interface of the DPUs that chains can refer to by its labels."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (NAME_LENGTH,)
 
     metadata: ObjectMeta = ObjectMeta()
     spec: DPUServiceInterfaceSpec

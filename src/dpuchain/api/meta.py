@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta, field
@@ -86,6 +86,8 @@ class LabelSelectorRequirement(Model, frozen=True, kw_only=True):
 
 class LabelSelector(Model, frozen=True, kw_only=True):
     """Kubernetes' label selector: every label and every expression must hold; an empty one selects everything."""
+
+    SCHEMA: ClassVar[dict[str, Any]] = {"x-kubernetes-map-type": "atomic"}
 
     match_labels: Annotated[dict[str, str], Meta(description="Labels that must be there with exactly these values.")] = field(
         default_factory=dict

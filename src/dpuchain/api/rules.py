@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
 
@@ -10,13 +10,23 @@ from dpuchain.api.meta import Condition
 
 
 class Rule(NamedTuple):
-    """One `x-kubernetes-validations` entry: a CEL expression over `self`, and what to tell who breaks it."""
+    """One `x-kubernetes-validations` entry: a CEL expression over `self`, and what to tell who breaks it.
+
+    An expression over `oldSelf` is held on updates only; with `on_create` on creations too, and `oldSelf` is then an optional value.
+    """
 
     expression: str
     message: str
+    on_create: bool = False
+
+    def as_schema(self) -> dict[str, Any]:
+        """The entry as a schema has it."""
+        entry = {"rule": self.expression, "message": self.message}
+        return {**entry, "optionalOldSelf": True} if self.on_create else entry
 
 
-IMMUTABLE_NETWORK = [{"rule": "self == oldSelf", "message": "virtualNetwork is immutable"}]
+PRESERVE = {"x-kubernetes-preserve-unknown-fields": True}
+"""Keyword of what the API server is to keep although no schema names it."""
 
 CONDITIONS = Annotated[
     tuple[Condition, ...],

@@ -7,11 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, field
 
 from dpuchain.api.meta import LabelSelector, Model, ObjectMeta
-from dpuchain.api.rules import CONDITIONS, Rule
+from dpuchain.api.rules import CONDITIONS, NAME_LENGTH, PRESERVE, Rule
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 InterfaceNames = Annotated[tuple[str, ...], Meta(min_length=1, max_length=50)]
-PRESERVE = {"x-kubernetes-preserve-unknown-fields": True}
 IntOrString = Annotated[int | str, Meta(extra_json_schema={"x-kubernetes-int-or-string": True})]
 
 
@@ -113,6 +112,8 @@ class DPUServiceStatus(Model, frozen=True, kw_only=True):
 
 class DPUService(Model, frozen=True, kw_only=True):
     """A Helm chart that runs on the DPUs."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (NAME_LENGTH,)
 
     metadata: ObjectMeta = ObjectMeta()
     spec: DPUServiceSpec
