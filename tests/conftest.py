@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from dpuchain.api.crds import manifests
+from dpuchain.api.kinds import NAMESPACE
+from dpuchain.api.kubernetes import Metadata
+from dpuchain.api.meta import ObjectKey, ObjectMeta
+from dpuchain.kube.client import APPLY_PATCH, Client
+from dpuchain.kube.errors import NotFound, Throttled
 from dpuchain.lab.cluster import Cluster
 from dpuchain.lab.openvswitch import OpenVSwitch
 from dpuchain.lab.toolchain import Toolchain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 T = TypeVar("T")
+NETWORK_ATTACHMENT_DEFINITION = """{
+  "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+  "metadata": {"name": "network-attachment-definitions.k8s.cni.cncf.io"},
+  "spec": {
+    "group": "k8s.cni.cncf.io", "scope": "Namespaced",
+    "names": {"kind": "NetworkAttachmentDefinition", "plural": "network-attachment-definitions"},
+    "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+      {"type": "object", "properties": {"spec": {"type": "object", "properties": {"config": {"type": "string"}}}}}}}]
+  }
+}"""
 RUNNING: list[Cluster | OpenVSwitch] = []
 """What runs for tests now; the end of its logs is added to the report of a test that fails."""
 
@@ -113,3 +131,51 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         for part in RUNNING:
             report.sections += [(f"end of {name}'s log", text) for name, text in part.log_tails().items()]  # type: ignore[attr-defined]
     return report
+
+
+@pytest.fixture(scope="session")
+def api_server(background: Background, control_plane: Cluster) -> Cluster:
+    """The shared API server with every kind of ours defined."""
+    background.run(define_kinds(control_plane))
+    return control_plane
+
+
+async def define_kinds(cluster: Cluster) -> None:
+    """Define our kinds, and Multus' NetworkAttachmentDefinition, and wait until they are served."""
+    definitions = [*manifests(), json.loads(NETWORK_ATTACHMENT_DEFINITION)]
+    async with Client.from_kubeconfig(cluster.kubeconfig, user_agent="tests") as client:
+        for definition in definitions:
+            path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{definition['metadata']['name']}"
+            body = json.dumps(definition).encode()
+            await client.request("PATCH", path, body=body, content_type=APPLY_PATCH, query={"fieldManager": "tests", "force": "true"})
+        for definition in definitions:
+            await _served(client, definition)
+
+
+async def _served(client: Client, definition: dict[str, Any]) -> None:
+    """Return once the kind answers: a definition that was just accepted takes some milliseconds to be served."""
+    spec = definition["spec"]
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await client.request("GET", f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}")
+            except (NotFound, Throttled):
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+
+@pytest.fixture
+async def client(api_server: Cluster) -> AsyncIterator[Client]:
+    """An administrator's client of the shared API server."""
+    async with Client.from_kubeconfig(api_server.kubeconfig, user_agent="tests") as client:
+        yield client
+
+
+@pytest.fixture
+async def namespace(client: Client) -> AsyncIterator[str]:
+    """A namespace of the test's own."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    await client.create(NAMESPACE, Metadata(metadata=ObjectMeta(name=name)))
+    yield name
+    await client.delete(NAMESPACE, ObjectKey("", name))

@@ -52,7 +52,7 @@ async def run(client: Client, settings: Settings) -> None:
         for subject in changed:
             reports.enqueue(subject)
 
-    switch = Switch(settings.bridge, objects, database, openflow, publish)
+    switch = Switch(settings.bridge, objects, database, openflow, publish, clock)
     passes: Controller[str] = Controller("switch", switch.reconcile, clock=clock)
     wiring = Wiring(settings.bridge, client, objects, database)
     checks = {

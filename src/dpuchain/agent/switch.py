@@ -22,10 +22,13 @@ from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import OvsError, Rejected, Unreachable
 from dpuchain.ovs.openflow import OpenFlow
 from dpuchain.ovs.rows import Absent, PortRow
+from dpuchain.runtime.clock import Clock
 
 MOST_OWNERS_READ = 4
 """Chains whose flows are read back one by one after a change; with more, one question for all flows is cheaper."""
 
+CONNECTING_SECONDS = 3.0
+"""How long after its start an agent that has not reached Open vSwitch yet says nothing: its restart alone must turn no condition."""
 READ_AGAIN_SECONDS = 0.5
 """When to look again at a switch that did not keep what it confirmed; no message of its own would tell."""
 
@@ -43,9 +46,17 @@ class Switch:
     """
 
     def __init__(
-        self, bridge: str, objects: NodeObjects, database: Database, openflow: OpenFlow, publish: Callable[[set[Subject]], None]
+        self,
+        bridge: str,
+        objects: NodeObjects,
+        database: Database,
+        openflow: OpenFlow,
+        publish: Callable[[set[Subject]], None],
+        clock: Clock,
     ) -> None:
         self.evidence = Evidence()
+        self._clock = clock
+        self._connecting_until = clock.monotonic() + CONNECTING_SECONDS
         self._bridge = bridge
         self._objects = objects
         self._database = database
@@ -64,12 +75,17 @@ class Switch:
             return None
         try:
             evidence = await self._pass()
+        except Unreachable as error:
+            wait = self._connecting_until - self._clock.monotonic()
+            if wait > 0:
+                return wait
+            _log.warning("Open vSwitch cannot be reached", error=str(error))
+            self._show(self._unseen(f"Open vSwitch: {error}"))
+            return None  # both doors tell when it is back
         except OvsError as error:
             self._show(self._unseen(f"Open vSwitch: {error}"))
-            if isinstance(error, Unreachable):
-                _log.warning("Open vSwitch cannot be reached", error=str(error))
-                return None  # both doors tell when it is back
             raise
+        self._connecting_until = 0.0
         self._show(evidence)
         if any(verdict.flows_missing for verdict in evidence.verdicts.values()):
             self._actual = None
