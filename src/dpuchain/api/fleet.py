@@ -60,7 +60,7 @@ class DPUCluster(Model, frozen=True, kw_only=True):
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",
-            "name must be a DNS-1035 label: at most 63 lower case letters, digits and hyphens, a letter first, no hyphen last",
+            "name must be a DNS-1035 label: at most 63 of a-z, 0-9 and -, a letter first, no hyphen last",
             on_create=True,
         ),
     )
