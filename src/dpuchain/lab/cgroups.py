@@ -31,7 +31,13 @@ class ControlGroup:
                 group.mkdir(parents=True, exist_ok=True)
                 (group / "cgroup.procs").write_text(str(os.getpid()))
                 return
-        raise LabError("no control group can be made", "run as root on a machine with writable /sys/fs/cgroup")
+        raise _no_group()
+
+    @staticmethod
+    def probe() -> None:
+        """Raise `LabError` if this machine has no place where a control group can be made."""
+        if not any(os.access(hierarchy, os.W_OK) and os.statvfs(hierarchy).f_flag & os.ST_RDONLY == 0 for hierarchy in hierarchies()):
+            raise _no_group()
 
     def leave(self) -> None:
         """Put the calling process back into the root group, so that the group can be removed."""
@@ -64,6 +70,10 @@ class ControlGroup:
             with contextlib.suppress(OSError):  # the group was removed meanwhile, or is threaded
                 found.update(int(pid) for pid in procs.read_text().split())
         return found
+
+
+def _no_group() -> LabError:
+    return LabError("no control group can be made", "run as root on a machine with writable /sys/fs/cgroup")
 
 
 def _kill(pid: int) -> None:

@@ -12,6 +12,7 @@ import aiohttp
 from dpuchain.lab.certificates import Authority, Pair
 from dpuchain.lab.errors import LabError
 from dpuchain.lab.ports import ReservedPort
+from dpuchain.lab.probes import answers
 from dpuchain.lab.process import Command, Process, tail
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Cluster:
 
         async def healthy() -> bool:
             connector = aiohttp.UnixConnector(path=f"{self.directory}/etcd.sock")
-            return await _answers("http://etcd/health", connector)
+            return await answers("http://etcd/health", connector)
 
         await process.until(healthy, "healthy", START_TIMEOUT)
 
@@ -176,7 +177,7 @@ class Cluster:
         context = connection.ssl_context()
 
         async def ready() -> bool:
-            return await _answers(f"{connection.server}/readyz", aiohttp.TCPConnector(ssl=context))
+            return await answers(f"{connection.server}/readyz", aiohttp.TCPConnector(ssl=context))
 
         await process.until(ready, "ready", START_TIMEOUT)
 
@@ -220,13 +221,3 @@ class Cluster:
 
 def _base64(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
-
-
-async def _answers(url: str, connector: aiohttp.BaseConnector) -> bool:
-    """Whether a health address answers 200; False while there is nobody to answer."""
-    timeout = aiohttp.ClientTimeout(total=5)
-    try:
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, session.get(url) as response:
-            return response.status == 200
-    except (aiohttp.ClientError, TimeoutError):
-        return False

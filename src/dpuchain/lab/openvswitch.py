@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dpuchain.lab.errors import LabError
+from dpuchain.lab.layout import LONGEST_SOCKET_PATH
 from dpuchain.lab.process import Command, Process, run, tail
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ BRIDGE = "br-sfc"
 PROTOCOLS = "OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15"
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 START_TIMEOUT = 30.0
-LONGEST_SOCKET_PATH = 107
-"""Bytes that fit into a Unix socket's address on Linux."""
 
 
 class OpenVSwitch:

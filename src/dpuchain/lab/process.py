@@ -63,6 +63,7 @@ class Process:
     def __init__(self, command: Command, log: Path, child: subprocess.Popen[bytes]) -> None:
         self.name = command.name
         self.log = log
+        self._command = command
         self._child = child
         self._asked_to_stop = False
 
@@ -70,16 +71,13 @@ class Process:
     def start(cls, command: Command, log: Path) -> Process:
         """Start the program with its output appended to `log`. It gets a session of its own: a Ctrl-C at the terminal is not for it."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            child = subprocess.Popen(
-                command.argv(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **command.environment},
-                start_new_session=True,
-            )
-        return cls(command, log, child)
+        return cls(command, log, _spawn(command, log))
+
+    def start_again(self) -> None:
+        """Start the program anew after its end, with the same arguments and the same log."""
+        assert not self.running, f"{self.name} runs"
+        self._child = _spawn(self._command, self.log)
+        self._asked_to_stop = False
 
     @property
     def pid(self) -> int:
@@ -136,6 +134,18 @@ class Process:
         if not await self.ended(grace):
             self._child.kill()
             await self.ended()
+
+
+def _spawn(command: Command, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command.argv(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **command.environment},
+            start_new_session=True,
+        )
 
 
 async def run(*arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes | None = None, timeout: float = 60.0) -> str:

@@ -119,6 +119,13 @@ class Toolchain:
                     await self._build(group, directory, report)
                 self._paths.update({tool: directory / tool for tool in group.packages if tool not in self._paths})
 
+    async def unbuilt(self, *tools: str) -> list[str]:
+        """Return the names of the groups that `provide` would have to build for these tools. Raises `LabError` without the right Go."""
+        assets = ASSETS if os.environ.get("KUBEBUILDER_ASSETS") else ()
+        go = await go_version()
+        groups = dict.fromkeys(GROUP_OF[tool] for tool in tools if tool not in assets)
+        return [group.name for group in groups if not (self._cache / group.key(go)).is_dir()]
+
     async def _build(self, group: Group, target: Path, report: Report) -> None:
         """Build beside `target` and rename, under a lock, so that a half-built group is never seen and two checkouts build once."""
         self._cache.mkdir(parents=True, exist_ok=True)

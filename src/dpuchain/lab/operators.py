@@ -1,0 +1,97 @@
+"""dpuchain's own processes on a rack: one host controller, a DPU controller for each DPU cluster, an agent on each DPU."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from dpuchain.lab import charts
+from dpuchain.lab.cluster import ADMINISTRATORS
+from dpuchain.lab.openvswitch import BRIDGE
+from dpuchain.lab.ports import ReservedPort
+from dpuchain.lab.probes import answers
+from dpuchain.lab.process import Command, Process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dpuchain.lab.cluster import Cluster
+    from dpuchain.lab.dpu import Dpu
+    from dpuchain.lab.rack import Rack
+
+READY_TIMEOUT = 60.0
+AGENT_PORT = 9800
+"""Of the agents' health addresses: each is alone on its DPU's management address."""
+
+
+class Operators:
+    """The processes of dpuchain on a rack that has been built."""
+
+    def __init__(self, rack: Rack) -> None:
+        self.processes: list[Process] = []
+        self._rack = rack
+        self._health: dict[str, str] = {}
+        self._exit = contextlib.AsyncExitStack()
+
+    async def start(self, repository: Path) -> None:
+        """Serve the chart repository and start all processes; returns at once."""
+        mirror = await self._exit.enter_async_context(charts.serve(repository))
+        rack = self._rack
+        self._start_host(mirror)
+        for name in rack.shape.cluster_names:
+            self._start_controller("dpu", rack.clusters[name], [])
+        for dpu in rack.dpus:
+            self._start_agent(dpu, rack.cluster_of(dpu))
+
+    async def until_ready(self) -> None:
+        """Wait until each says on its health address that it is ready. Raises `ProcessDied`, `NotReady`."""
+        await asyncio.gather(*(self._until_ready(process) for process in self.processes))
+
+    async def close(self) -> None:
+        """End the chart repository; the processes are not ended."""
+        await self._exit.aclose()
+
+    async def _until_ready(self, process: Process) -> None:
+        url = f"http://{self._health[process.name]}/readyz"
+        await process.until(lambda: answers(url), f"ready ({url})", READY_TIMEOUT)
+
+    def _start_host(self, mirror: str) -> None:
+        rack = self._rack
+        helm = [f"--helm={rack.layout.tools / 'helm'}", f"--chart-mirror={charts.REPOSITORY}={mirror}"]
+        self._start_controller("host", rack.host, helm, charts.helm_environment(rack.layout.root / "helm"))
+
+    def _start_controller(self, kind: str, cluster: Cluster, options: list[str], environment: dict[str, str] | None = None) -> None:
+        name = f"dpuchain-{kind}"
+        kubeconfig = cluster.write_kubeconfig(cluster.directory / f"{name}.kubeconfig", name, (ADMINISTRATORS,))
+        with ReservedPort(cluster.address) as port:  # the address is the rack's own: nobody else takes the port once it is free
+            health = f"{cluster.address}:{port.number}"
+        arguments = [f"--kubeconfig={kubeconfig}", f"--health-address={health}", *options]
+        command = Command(f"{cluster.name}/{name}", _dpuchain(kind, *arguments), environment or {})
+        self._start(command, cluster.directory / f"{name}.log", health)
+
+    def _start_agent(self, dpu: Dpu, cluster: Cluster) -> None:
+        kubeconfig = cluster.write_kubeconfig(dpu.directory / "agent.kubeconfig", f"dpuchain-agent-{dpu.name}", (ADMINISTRATORS,))
+        health = f"{dpu.address}:{AGENT_PORT}"
+        arguments = [
+            f"--kubeconfig={kubeconfig}",
+            f"--node={dpu.name}",
+            f"--bridge={BRIDGE}",
+            f"--ovsdb={dpu.switch.database}",
+            f"--openflow={dpu.switch.management}",
+            f"--cni-socket={dpu.cni_socket}",
+            f"--health-address={health}",
+        ]
+        # In the mounts of the container runtime: the network namespaces of the pods are mounted there and nowhere else.
+        mounts_of = dpu.containerd.pid if dpu.containerd else 0
+        command = Command(f"{dpu.name}/dpuchain-agent", _dpuchain("agent", *arguments), namespace=dpu.namespace, mounts_of=mounts_of)
+        self._start(command, dpu.directory / "dpuchain-agent.log", health)
+
+    def _start(self, command: Command, log: Path, health: str) -> None:
+        self._health[command.name] = health
+        self.processes.append(Process.start(command, log))
+
+
+def _dpuchain(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dpuchain", *arguments]

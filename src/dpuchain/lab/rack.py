@@ -1,0 +1,199 @@
+"""A rack: one host cluster, DPU clusters, virtual DPUs as their nodes, and dpuchain's own processes on top."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dpuchain.lab import charts, manifests
+from dpuchain.lab.cluster import ADMINISTRATORS, Cluster
+from dpuchain.lab.dpu import Dpu
+from dpuchain.lab.errors import LabError
+from dpuchain.lab.images import write_image
+from dpuchain.lab.kubectl import Kubectl
+from dpuchain.lab.layout import HOST, Layout, Shape
+from dpuchain.lab.network import Network
+from dpuchain.lab.operators import Operators
+from dpuchain.lab.toolchain import GROUPS, Toolchain
+from dpuchain.lab.tools import write_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from dpuchain.lab.process import Process
+
+    Report = Callable[[str], None]
+
+T = TypeVar("T")
+TOOLS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl", "multus", "helm")
+NODE_TIMEOUT = 120.0
+
+
+class Rack:
+    """A rack whose files lie in a directory that `Layout.create` has made. Its processes belong to the thread that calls its methods.
+
+    `build` raises everything that is not ours, `operate` starts dpuchain, `until_ready` waits for both. Nothing takes it all down in good
+    order, since nothing of it is worth keeping: `remains.remove` ends and removes whatever carries the rack's identity.
+    """
+
+    def __init__(self, layout: Layout, shape: Shape, toolchain: Toolchain, report: Report = lambda _: None) -> None:
+        self.layout = layout
+        self.shape = shape
+        self.network = Network(layout.identity)
+        self.clusters: dict[str, Cluster] = {}
+        self.dpus: list[Dpu] = []
+        self.operators: Operators | None = None
+        self._toolchain = toolchain
+        self._report = report
+
+    @property
+    def host(self) -> Cluster:
+        """The host cluster."""
+        return self.clusters[HOST]
+
+    @property
+    def processes(self) -> list[Process]:
+        """All that run for the rack, those first that others stand on."""
+        ours = self.operators.processes if self.operators else []
+        clusters = (process for cluster in self.clusters.values() for process in cluster.processes)
+        return [*clusters, *(process for dpu in self.dpus for process in dpu.processes), *ours]
+
+    def cluster_of(self, dpu: Dpu) -> Cluster:
+        """Return the cluster that a DPU is a node of."""
+        return self.clusters[self.shape.cluster_of(dpu.number)]
+
+    def kubectl(self, cluster: str) -> Kubectl:
+        """Return kubectl for the administrator of a cluster."""
+        return Kubectl(self._toolchain.path("kubectl"), self.clusters[cluster].kubeconfig, self.layout.root / "kubectl-cache")
+
+    async def build(self) -> None:
+        """Raise network, clusters and DPUs, as much at a time as can be. Raises `LabError`; then what runs is for `remains.remove`."""
+        await self._toolchain.provide(*TOOLS, report=self._report)
+        await self.network.create()
+        self._report(f"network {self.network.subnet}")
+        self._plan()
+        write_tools(self.layout, self._toolchain, self.dpus)
+        image = asyncio.create_task(asyncio.to_thread(write_image, self._image))
+        async with asyncio.TaskGroup() as group:
+            prepared = {name: group.create_task(self._prepare(name)) for name in self.clusters}
+            group.create_task(self._register(prepared))
+            for dpu in self.dpus:
+                group.create_task(self._join(dpu, image, prepared[self.cluster_of(dpu).name]))
+            group.create_task(charts.package(self._charts, self._toolchain, charts.helm_environment(self.layout.root / "helm")))
+
+    async def operate(self) -> None:
+        """Start dpuchain's processes."""
+        self.operators = operators = Operators(self)
+        await operators.start(self._charts)
+
+    async def until_ready(self) -> None:
+        """Wait until each DPU is a Ready node and each of our processes is ready. Raises `ProcessDied` if anything ends meanwhile."""
+        async with asyncio.TaskGroup() as group:
+            for name in self.shape.cluster_names:
+                group.create_task(self.guard(self._nodes_ready(name)))
+            if self.operators:
+                group.create_task(self.guard(self.operators.until_ready()))
+
+    def revive(self) -> list[Process]:
+        """Start again what has died and return it. Raises `LabError` for a container runtime, whose mounts its pods have died without."""
+        dead = [process for process in self.processes if not process.running]
+        for dpu in self.dpus:
+            if dpu.containerd in dead:
+                raise LabError(f"containerd of {dpu.name} has died, and with it the mounts of its pods")
+        for process in dead:
+            process.start_again()
+        return dead
+
+    async def guard(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Wait for something that only comes while all processes live: raises `ProcessDied` as soon as one ends."""
+        task = asyncio.ensure_future(waiting)
+        watches = [asyncio.ensure_future(process.watch()) for process in self.processes]
+        try:
+            await asyncio.wait([task, *watches], return_when=asyncio.FIRST_COMPLETED)
+            for watch in watches:
+                if watch.done():
+                    watch.result()
+            return await task
+        finally:
+            for unfinished in (task, *watches):
+                unfinished.cancel()
+            await asyncio.gather(task, *watches, return_exceptions=True)
+
+    @property
+    def _image(self) -> Path:
+        return self.layout.root / "busybox.tar"
+
+    @property
+    def _charts(self) -> Path:
+        return self.layout.root / "charts"
+
+    def _plan(self) -> None:
+        """Make the parts as objects, which needs the management network's addresses."""
+        address = self.network.management
+        for name in (HOST, *self.shape.cluster_names):
+            self.layout.part(name).mkdir()
+            self.clusters[name] = Cluster(name, self.layout.part(name), self._toolchain, address)
+        for number in range(1, self.shape.dpus + 1):
+            name = f"dpu-{number}"
+            namespace = self.layout.identity.namespace(name)
+            dpu = Dpu(number, self.layout.part(name), namespace, self.network.dpu_address(number), self._toolchain)
+            self.dpus.append(dpu)
+
+    async def _prepare(self, name: str) -> None:
+        """Start a cluster and give it our kinds; when this is done its kinds can be used."""
+        cluster, is_host = self.clusters[name], name == HOST
+        await cluster.start(controller_manager=True, scheduler=not is_host)
+        cluster.write_kubeconfig(self.layout.kubeconfig(name), "admin", (ADMINISTRATORS,))
+        self._report(f"{name}: API server is ready")
+        kubectl = self.kubectl(name)
+        definitions = manifests.host_definitions() if is_host else manifests.dpu_definitions()
+        await kubectl.apply(definitions)
+        await kubectl("wait", "--for=condition=Established", "customresourcedefinition", "--all", "--timeout=30s")
+        await kubectl.apply([manifests.operator_configuration() if is_host else manifests.network()])
+
+    async def _register(self, prepared: dict[str, asyncio.Task[None]]) -> None:
+        """Tell the host cluster of the DPU clusters, with the rights of an administrator there as DPF does."""
+        await asyncio.gather(*prepared.values())
+        version = GROUPS["kubernetes"].version()
+        objects = []
+        for name in self.shape.cluster_names:
+            connection = self.clusters[name].connection("dpuchain-host", (ADMINISTRATORS,))
+            objects += manifests.dpu_cluster(name, version, connection.kubeconfig(name))
+        kubectl = self.kubectl(HOST)
+        await kubectl.apply(objects)
+        for name in self.shape.cluster_names:
+            await kubectl.patch_status("dpucluster", name, {"phase": "Ready"})
+
+    async def _join(self, dpu: Dpu, image: asyncio.Task[None], prepared: asyncio.Task[None]) -> None:
+        await self.network.attach(dpu.number)
+        await image
+        await dpu.start(self._image)
+        self._report(f"{dpu.name}: Open vSwitch and containerd are up")
+        await asyncio.wait([prepared])
+        if not prepared.cancelled() and not prepared.exception():
+            await dpu.join(self.cluster_of(dpu), self.layout.identity.cgroup)
+
+    async def _nodes_ready(self, cluster: str) -> None:
+        nodes = [f"node/dpu-{number}" for number in self.shape.members(cluster)]
+        timeout = f"--timeout={NODE_TIMEOUT:.0f}s"
+        kubectl = self.kubectl(cluster)
+        try:
+            await kubectl("wait", "--for=create", *nodes, timeout, timeout=NODE_TIMEOUT + 10)
+            await kubectl("wait", "--for=condition=Ready", *nodes, timeout, timeout=NODE_TIMEOUT + 10)
+        except LabError as error:
+            remedy = f"look into {self.layout.directory}/dpu-*/kubelet.log"
+            raise LabError(f"the DPUs of {cluster} are not Ready: {error}", remedy) from None
+        self._report(f"{cluster}: {', '.join(nodes)} Ready")
+
+
+def describe(error: BaseException) -> LabError:
+    """Return the `LabError` in an exception, which tasks may have wrapped in groups; any other error is raised on."""
+    if isinstance(error, BaseExceptionGroup):
+        found = error.subgroup(LabError)
+        if found is None:
+            raise error
+        return describe(found.exceptions[0])
+    if isinstance(error, LabError):
+        return error
+    raise error

@@ -1,0 +1,164 @@
+"""The process in the background that raises a rack and owns all its processes.
+
+It tells how raising goes as lines of JSON (`Event`) on its standard output, up to and including `up` or `failed`; its log goes to standard
+error. Once the rack is up it answers on a socket: the foreground writes the name of a request and gets such lines until the supervisor
+closes. `converge` brings back what has died; `status` tells what runs and what does not.
+
+A supervisor that could not raise its rack ends. What it leaves is removed by who started it, or by `dpuchain lab down`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import structlog
+
+from dpuchain.lab.cgroups import ControlGroup
+from dpuchain.lab.errors import LabError
+from dpuchain.lab.layout import Layout, Shape
+from dpuchain.lab.rack import Rack, describe
+from dpuchain.lab.toolchain import Toolchain
+from dpuchain.runtime import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dpuchain.lab.process import Process
+
+    Tell = Callable[["Event"], None]
+
+PR_SET_CHILD_SUBREAPER = 36
+
+_log = structlog.get_logger(__name__)
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What the supervisor tells: progress, a process that runs or does not, or that the rack is up or has failed."""
+
+    kind: Literal["progress", "dead", "running", "up", "failed"]
+    text: str
+    remedy: str = ""
+
+
+class Supervisor:
+    """Raises one rack, watches over it and answers requests about it."""
+
+    def __init__(self, rack: Rack) -> None:
+        self._rack = rack
+        self._watches: set[asyncio.Task[None]] = set()
+        self._converging = asyncio.Lock()
+
+    async def run(self, tell: Tell) -> None:
+        """Raise the rack and watch over it until this process is killed; returns if the rack cannot be raised."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap_orphans)
+        try:
+            await self._rack.build()
+            await self._rack.operate()
+            await self._rack.until_ready()
+        except (LabError, BaseExceptionGroup) as error:
+            tell(_failure(error))
+            return
+        for process in self._rack.processes:
+            self._watch(process)
+        async with await asyncio.start_unix_server(self._answer, str(self._rack.layout.supervisor_socket)):
+            tell(Event("up", f"{self._rack.shape}: up"))
+            await asyncio.Event().wait()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def tell(event: Event) -> None:
+            writer.write(encode(event))
+
+        with contextlib.suppress(ConnectionError):
+            if await reader.readline() == b"converge\n":
+                await self._converge(tell)
+            else:
+                self._status(tell)
+            await writer.drain()
+        writer.close()
+
+    def _status(self, tell: Tell) -> None:
+        for process in self._rack.processes:
+            tell(Event("running" if process.running else "dead", process.name))
+
+    async def _converge(self, tell: Tell) -> None:
+        """Start again what has died and tell when the rack is ready. Fails where only a new rack helps."""
+        async with self._converging:
+            try:
+                for process in self._rack.revive():
+                    tell(Event("progress", f"{process.name} had died and is started again"))
+                    self._watch(process)
+                await self._rack.until_ready()
+            except (LabError, BaseExceptionGroup) as error:
+                tell(_failure(error))
+            else:
+                tell(Event("up", f"{self._rack.shape}: up"))
+
+    def _watch(self, process: Process) -> None:
+        """Log the end of a process that nobody asked for."""
+
+        async def watch() -> None:
+            try:
+                await process.watch()
+            except LabError as error:
+                _log.error("process died", name=process.name, problem=str(error))
+
+        task = asyncio.create_task(watch())
+        self._watches.add(task)
+        task.add_done_callback(self._watches.discard)
+
+
+def reap_orphans() -> None:
+    """Take note of the end of processes that became ours by their parents' deaths, so that they do not stay as zombies.
+
+    Whatever we started ourselves leads a session of its own and is waited for by who started it.
+    """
+    for path in Path("/proc/self/task").glob("*/children"):
+        for pid in map(int, path.read_text().split()):
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                if os.getsid(pid) != pid:
+                    os.waitpid(pid, os.WNOHANG)
+
+
+def encode(event: Event) -> bytes:
+    """Return an event as a line."""
+    return msgspec.json.encode(event) + b"\n"
+
+
+def _failure(error: BaseException) -> Event:
+    problem = describe(error)
+    return Event("failed", problem.problem, problem.remedy)
+
+
+def _tell_parent(event: Event) -> None:
+    _log.info(event.kind, text=event.text)
+    with contextlib.suppress(BrokenPipeError):  # nobody is interested any more; the rack may be used all the same
+        sys.stdout.buffer.write(encode(event))
+        sys.stdout.buffer.flush()
+
+
+def main() -> None:
+    """Run the supervisor of the rack in a directory; everything that it starts is in the rack's control group and dies with it."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--dpus", type=int, required=True)
+    parser.add_argument("--clusters", type=int, required=True)
+    arguments = parser.parse_args()
+    logs.set_up("info")
+    layout = Layout.at(arguments.directory)
+    ControlGroup(layout.identity.cgroup).enter()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    rack = Rack(layout, Shape(arguments.dpus, arguments.clusters), Toolchain(), lambda text: _tell_parent(Event("progress", text)))
+    asyncio.run(Supervisor(rack).run(_tell_parent))
+
+
+if __name__ == "__main__":
+    main()
