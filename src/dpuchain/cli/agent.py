@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,15 +26,8 @@ RUNTIME = "/var/run/openvswitch"
     help="Where the CNI plugin reaches the agent.",
 )
 @options.common
-def command(node: str, bridge: str, ovsdb: str, openflow: Path | None, cni_socket: Path, **common: str) -> None:
+def command(bridge: str, openflow: Path | None, kubeconfig: Path | None, log_level: str, **places: Any) -> None:
     """Carry out this node's chains on its Open vSwitch, and answer the CNI."""
-    settings = Settings(
-        node=node,
-        bridge=bridge,
-        ovsdb=ovsdb,
-        openflow=openflow or Path(RUNTIME, f"{bridge}.mgmt"),
-        cni_socket=cni_socket,
-        health_address=common["health_address"],
-    )
-    client = options.client(Path(common["kubeconfig"]) if common["kubeconfig"] else None, "agent")
-    options.run(lambda: run(client, settings), common["log_level"])
+    settings = Settings(bridge=bridge, openflow=openflow or Path(RUNTIME, f"{bridge}.mgmt"), **places)
+    client = options.client(kubeconfig, "agent")
+    options.run(lambda: run(client, settings), log_level)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import uuid
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +13,7 @@ import click
 
 from dpuchain.kube.client import Client
 from dpuchain.kube.kubeconfig import InvalidKubeconfig
+from dpuchain.kube.leases import LeadershipLost
 from dpuchain.runtime import process
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,6 +39,18 @@ def common(command: F) -> F:
     return command
 
 
+leader_elect = click.option(
+    "--leader-elect",
+    is_flag=True,
+    help="Work only while holding a Lease in dpf-operator-system, so that replicas take turns.",
+)
+
+
+def identity(elected: bool) -> str | None:
+    """Who this replica is in an election: different for each process; None where there is no election."""
+    return f"{socket.gethostname()}_{uuid.uuid4()}" if elected else None
+
+
 def client(kubeconfig: Path | None, component: str) -> Client:
     """The client for the API server. Ends the command with a sentence if the kubeconfig cannot be used."""
     agent = f"dpuchain-{component}"
@@ -51,5 +66,5 @@ def run(main: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
     """Run a process until it is told to end. An address or a file that cannot be used ends it with a sentence."""
     try:
         process.run(main, log_level=log_level)
-    except* (OSError, ValueError) as group:
+    except* (OSError, ValueError, LeadershipLost) as group:
         raise click.ClickException("; ".join(str(error) for error in group.exceptions)) from group

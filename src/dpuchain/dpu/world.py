@@ -1,0 +1,76 @@
+"""The objects of a DPU cluster, as the caches of its controller have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dpuchain.api.chain import ServiceChain, ServiceChainSet
+from dpuchain.api.interface import ServiceInterface, ServiceInterfaceSet
+from dpuchain.api.kinds import (
+    NETWORK_ATTACHMENT_DEFINITION,
+    NODE,
+    SERVICE_CHAIN,
+    SERVICE_CHAIN_SET,
+    SERVICE_INTERFACE,
+    SERVICE_INTERFACE_SET,
+)
+from dpuchain.api.kubernetes import Metadata
+from dpuchain.chain.expand import set_of_child
+from dpuchain.kube.cache import Cache
+from dpuchain.kube.client import Client
+
+BY_SET = "set"
+BY_NODE = "node"
+
+
+@dataclass(frozen=True)
+class ClusterObjects:
+    """Live copies of what the controller looks at; of Nodes and networks the metadata alone."""
+
+    chain_sets: Cache[ServiceChainSet]
+    interface_sets: Cache[ServiceInterfaceSet]
+    chains: Cache[ServiceChain]
+    interfaces: Cache[ServiceInterface]
+    nodes: Cache[Metadata]
+    networks: Cache[Metadata]
+
+    @classmethod
+    def of(cls, client: Client) -> ClusterObjects:
+        """The caches of one cluster; each is to be run."""
+        objects = cls(
+            Cache(client, SERVICE_CHAIN_SET),
+            Cache(client, SERVICE_INTERFACE_SET),
+            Cache(client, SERVICE_CHAIN),
+            Cache(client, SERVICE_INTERFACE),
+            Cache(client, NODE, metadata_only=True),
+            Cache(client, NETWORK_ATTACHMENT_DEFINITION, metadata_only=True),
+        )
+        for children in (objects.chains, objects.interfaces):
+            _index(children)
+        return objects
+
+    def __iter__(self) -> Iterator[Cache[Any]]:
+        return iter((self.chain_sets, self.interface_sets, self.chains, self.interfaces, self.nodes, self.networks))
+
+    async def synced(self) -> None:
+        """Return when all that decides about objects on nodes has been read once; networks only decide about words."""
+        for cache in self:
+            if cache is not self.networks:
+                await cache.synced()
+
+    @property
+    def problem(self) -> str | None:
+        """What is in the way of knowing the cluster's objects; None if nothing is."""
+        for cache in self:
+            if cache is not self.networks and cache.failing is not None:
+                return f"{cache.resource.plural} cannot be read since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
+            if cache is not self.networks and not cache.is_synced:
+                return f"{cache.resource.plural} have not been read yet"
+        return None
+
+
+def _index(children: Cache[Any]) -> None:
+    children.index(BY_SET, lambda child: filter(None, [set_of_child(child)]))
+    children.index(BY_NODE, lambda child: filter(None, [child.spec.node]))

@@ -1,0 +1,264 @@
+"""The DPU cluster's controller on a real API server: sets and Nodes in, objects on nodes and counters out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dpuchain.api.chain import (
+    Port,
+    ServiceChain,
+    ServiceChainSet,
+    ServiceChainSetSpec,
+    ServiceChainSpec,
+    ServiceChainTemplate,
+    ServiceInterfaceReference,
+    Switch,
+)
+from dpuchain.api.conditions import Finding, find
+from dpuchain.api.interface import (
+    Physical,
+    ServiceInterfaceSet,
+    ServiceInterfaceSetSpec,
+    ServiceInterfaceSpec,
+    ServiceInterfaceTemplate,
+    ServicePort,
+)
+from dpuchain.api.kinds import (
+    NETWORK_ATTACHMENT_DEFINITION,
+    NODE,
+    SERVICE_CHAIN,
+    SERVICE_CHAIN_SET,
+    SERVICE_INTERFACE,
+    SERVICE_INTERFACE_SET,
+)
+from dpuchain.api.kubernetes import Metadata
+from dpuchain.api.meta import LabelSelector, ObjectKey, ObjectMeta, TemplateMeta, key_of
+from dpuchain.api.names import CHAIN_SET_NAME_LABEL, SERVICE_CHAIN_FINALIZER, SERVICE_CHAIN_SET_FINALIZER
+from dpuchain.chain.expand import child_name
+from dpuchain.dpu.process import run
+from dpuchain.kube.cache import Cache
+from dpuchain.kube.client import Client
+from dpuchain.kube.writes import StatusReporter, remove_finalizer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from dpuchain.lab.cluster import Cluster
+
+SWITCH = Switch(ports=(Port(service_interface=ServiceInterfaceReference(match_labels={"port": "p0"})),))
+
+
+class World:
+    """The objects of the test's namespace as another client watches them, and the writes of a test."""
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        self.client = client
+        self.namespace = namespace
+        self.sets = Cache(client, SERVICE_CHAIN_SET, namespace=namespace)
+        self.interface_sets = Cache(client, SERVICE_INTERFACE_SET, namespace=namespace)
+        self.chains = Cache(client, SERVICE_CHAIN, namespace=namespace)
+        self.events = 0
+        self._changed = asyncio.Event()
+        for cache in self.caches:
+            cache.subscribe(self._note)
+
+    @property
+    def caches(self) -> tuple[Cache[Any], ...]:
+        return (self.sets, self.interface_sets, self.chains)
+
+    def _note(self, _: object) -> None:
+        self.events += 1
+        self._changed.set()
+
+    async def until(self, holds: Callable[[], bool], what: str) -> None:
+        try:
+            async with asyncio.timeout(15):
+                while not holds():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pytest.fail(f"not {what}:\n" + "\n".join(str(item) for cache in self.caches for item in cache))
+
+    def key(self, name: str) -> ObjectKey:
+        return ObjectKey(self.namespace, name)
+
+    @property
+    def nodes(self) -> set[str | None]:
+        """The nodes that have a chain which is not on its way out."""
+        return {chain.spec.node for chain in self.chains if chain.metadata.deletion_timestamp is None}
+
+    def ready(self, cache: Cache[Any], name: str) -> str | None:
+        item = cache.get(self.key(name))
+        condition = find(item.status.conditions, "Ready") if item is not None else None
+        return condition.status if condition is not None else None
+
+    async def add_node(self, name: str, **labels: str) -> str:
+        labels = {"test": self.namespace, **labels}
+        node = Metadata(metadata=ObjectMeta(name=f"{name}-{self.namespace}", labels=labels))
+        await self.client.create(NODE, node)
+        return node.metadata.name
+
+    async def add_set(self, name: str, **labels: str) -> None:
+        template = ServiceChainTemplate(metadata=TemplateMeta(labels={"of": "template"}), spec=ServiceChainSpec(switches=(SWITCH,)))
+        selector = LabelSelector(match_labels={"test": self.namespace, **labels})
+        meta = ObjectMeta(name=name, namespace=self.namespace)
+        spec = ServiceChainSetSpec(node_selector=selector, template=template)
+        await self.client.create(SERVICE_CHAIN_SET, ServiceChainSet(metadata=meta, spec=spec))
+
+    async def report(self, *, ready: bool) -> None:
+        """Say of each chain what its agent would."""
+        reporter: StatusReporter[ServiceChain] = StatusReporter(self.client, SERVICE_CHAIN, "test")
+        for chain in self.chains:
+            assert chain.metadata.creation_timestamp is not None
+            finding = Finding("Ready", "True" if ready else "False", "Success" if ready else "Pending", "" if ready else "because")
+            await reporter.report(chain, [finding], chain.metadata.creation_timestamp)
+
+    async def let_go(self) -> None:
+        """Take the agent's finalizer off each chain that is being deleted, as its agent would."""
+        for chain in self.chains:
+            if chain.metadata.deletion_timestamp is not None:
+                await remove_finalizer(self.client, SERVICE_CHAIN, chain, SERVICE_CHAIN_FINALIZER)
+
+
+@pytest.fixture
+async def world(client: Client, namespace: str) -> AsyncIterator[World]:
+    world = World(client, namespace)
+    async with asyncio.TaskGroup() as group:
+        watches = [group.create_task(cache.run()) for cache in world.caches]
+        yield world
+        for kind in (SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET, SERVICE_CHAIN, SERVICE_INTERFACE):
+            for item in (await client.list(kind, namespace=namespace)).items:
+                await client.patch(kind, key_of(item), {"metadata": {"finalizers": None}})
+                if item.metadata.deletion_timestamp is None:
+                    await client.delete(kind, key_of(item))
+        for node in (await client.list(NODE, label_selector=f"test={namespace}")).items:
+            await client.delete(NODE, key_of(node))
+        for watch in watches:
+            watch.cancel()
+
+
+@pytest.fixture
+async def controller(world: World, api_server: Cluster) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="dpu"), "", None))
+    yield task
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.usefixtures("controller")
+async def test_set_has_one_chain_on_each_selected_node_and_says_how_many_are_ready(world: World) -> None:
+    first, second = await world.add_node("first", zone="a"), await world.add_node("second", zone="a")
+    await world.add_node("third", zone="b")
+    await world.add_set("chain", zone="a")
+    await world.until(lambda: world.nodes == {first, second}, "on its nodes")
+    chain = world.chains.get(world.key(child_name("chain", first)))
+    assert chain is not None
+    assert chain.metadata.labels[CHAIN_SET_NAME_LABEL] == "chain"
+    assert chain.metadata.labels["of"] == "template"
+    assert chain.metadata.owner_references[0].name == "chain"
+    assert world.ready(world.sets, "chain") != "True"
+
+    await world.report(ready=True)
+    await world.until(lambda: world.ready(world.sets, "chain") == "True", "ready")
+    item = world.sets.get(world.key("chain"))
+    assert item is not None
+    assert (item.status.number_applied, item.status.number_ready) == (2, 2)
+    await world.report(ready=False)
+    await world.until(lambda: world.ready(world.sets, "chain") == "False", "not ready")
+    item = world.sets.get(world.key("chain"))
+    assert item is not None
+    assert "because" in item.status.conditions[0].message
+
+
+@pytest.mark.usefixtures("controller")
+async def test_labels_of_nodes_are_followed_and_nothing_else_is_touched(world: World) -> None:
+    first, second = await world.add_node("first", zone="a"), await world.add_node("second", zone="b")
+    await world.add_set("chain", zone="a")
+    await world.until(lambda: world.nodes == {first}, "on its node")
+    await world.client.patch(NODE, ObjectKey("", second), {"metadata": {"labels": {"zone": "a"}}})
+    await world.until(lambda: world.nodes == {first, second}, "on both")
+    kept = world.chains.get(world.key(child_name("chain", first)))
+    await world.client.patch(NODE, ObjectKey("", second), {"metadata": {"labels": {"zone": None}}})
+    await world.until(lambda: world.nodes == {first}, "gone from the second")
+    await world.let_go()
+    await world.until(lambda: len(world.chains) == 1, "gone")
+    assert world.chains.get(world.key(child_name("chain", first))) == kept
+
+
+@pytest.mark.usefixtures("controller")
+async def test_edit_of_a_chain_is_undone(world: World) -> None:
+    node = await world.add_node("first")
+    await world.add_set("chain")
+    await world.until(lambda: world.nodes == {node}, "there")
+    key = world.key(child_name("chain", node))
+    await world.client.patch(SERVICE_CHAIN, key, {"spec": {"switches": [{"ports": [{"serviceInterface": {"matchLabels": {"a": "b"}}}]}]}})
+    await world.until(lambda: (chain := world.chains.get(key)) is not None and chain.metadata.generation == 3, "undone")
+    chain = world.chains.get(key)
+    assert chain is not None
+    assert chain.spec.switches == (SWITCH,)
+
+
+@pytest.mark.usefixtures("controller")
+async def test_set_waits_for_its_chains_to_go(world: World) -> None:
+    node = await world.add_node("first")
+    await world.add_set("chain")
+    await world.until(lambda: world.nodes == {node}, "there")
+    await world.client.delete(SERVICE_CHAIN_SET, world.key("chain"))
+    await world.until(lambda: world.nodes == set(), "being deleted")
+    await world.until(
+        lambda: (item := world.sets.get(world.key("chain"))) is not None and item.status.conditions[0].reason == "AwaitingDeletion",
+        "waiting",
+    )
+    item = world.sets.get(world.key("chain"))
+    assert item is not None
+    assert item.metadata.finalizers == (SERVICE_CHAIN_SET_FINALIZER,)
+    await world.let_go()
+    await world.until(lambda: len(world.sets) == len(world.chains) == 0, "gone")
+
+
+@pytest.mark.usefixtures("controller")
+async def test_chain_of_a_node_that_is_gone_goes_without_its_agent(world: World) -> None:
+    node = await world.add_node("first")
+    await world.add_set("chain")
+    await world.until(lambda: world.nodes == {node}, "there")
+    await world.client.delete(NODE, ObjectKey("", node))
+    await world.until(lambda: len(world.chains) == 0, "gone")
+
+
+@pytest.mark.usefixtures("controller")
+async def test_missing_network_is_named_until_it_comes(world: World) -> None:
+    port = ServicePort(service_id="service", network="wanted", interface_name="eth1")
+    template = ServiceInterfaceTemplate(spec=ServiceInterfaceSpec(interface_type="service", service=port))
+    spec = ServiceInterfaceSetSpec(node_selector=LabelSelector(match_labels={"test": world.namespace}), template=template)
+    item = ServiceInterfaceSet(metadata=ObjectMeta(name="eth1", namespace=world.namespace), spec=spec)
+    await world.client.create(SERVICE_INTERFACE_SET, item)
+    await world.until(lambda: world.ready(world.interface_sets, "eth1") == "False", "refused")
+    found = world.interface_sets.get(world.key("eth1"))
+    assert found is not None
+    assert f"NetworkAttachmentDefinition {world.namespace}/wanted does not exist" in found.status.conditions[0].message
+    network = Metadata(metadata=ObjectMeta(name="wanted", namespace=world.namespace))
+    await world.client.create(NETWORK_ATTACHMENT_DEFINITION, network)
+    await world.until(lambda: world.ready(world.interface_sets, "eth1") == "True", "ready")
+
+
+@pytest.mark.usefixtures("controller")
+async def test_settled_set_is_not_written_again(world: World) -> None:
+    node = await world.add_node("first")
+    await world.add_set("chain")
+    await world.until(lambda: world.nodes == {node}, "there")
+    await world.report(ready=True)
+    await world.until(lambda: world.ready(world.sets, "chain") == "True", "ready")
+    settled = world.sets.get(world.key("chain")), world.chains.get(world.key(child_name("chain", node)))
+    await world.client.patch(NODE, ObjectKey("", node), {"metadata": {"annotations": {"heart": "beat"}}})
+    other = Physical(interface_name="p0")  # an event that the controller works on after the heartbeat
+    template = ServiceInterfaceTemplate(spec=ServiceInterfaceSpec(interface_type="physical", physical=other))
+    spec = ServiceInterfaceSetSpec(node_selector=LabelSelector(match_labels={"test": "nobody"}), template=template)
+    await world.client.create(
+        SERVICE_INTERFACE_SET, ServiceInterfaceSet(metadata=ObjectMeta(name="p0", namespace=world.namespace), spec=spec)
+    )
+    await world.until(lambda: world.ready(world.interface_sets, "p0") == "True", "ready")
+    assert (world.sets.get(world.key("chain")), world.chains.get(world.key(child_name("chain", node)))) == settled
