@@ -4,7 +4,7 @@
  root namespace                    DPU namespace                          host namespace
  management bridge ── eth0         p0 ──┐ (br-sfc) ┌── pf0hpf ─────────── pf0  198.51.100.N
  SUBNET.1             SUBNET.10+N       │          │
-                                   fabric namespace: kernel bridge of all uplinks
+                                   fabric namespace: kernel bridge of all uplinks, 198.51.100.254
 ```
 """
 
@@ -34,6 +34,8 @@ HIGH_SPEED_MTU = 9216
 HOST_MTU = 1500
 MOST_DPUS = 99
 FABRIC = "fabric"
+FABRIC_ADDRESS = HOSTS[254]
+"""Of the fabric itself, so that a host alone has somebody to speak with."""
 LOCK = Path("/run/lock/dpuchain-lab")
 
 
@@ -72,7 +74,7 @@ class Network:
         fabric = self.identity.namespace(FABRIC)
         await self._add_namespace(fabric)
         await ip("link add fabric type bridge stp_state 0 forward_delay 0 mcast_snooping 0", "link set fabric up", namespace=fabric)
-        await ip(f"link set fabric mtu {HIGH_SPEED_MTU}", namespace=fabric)
+        await ip(f"link set fabric mtu {HIGH_SPEED_MTU}", f"address add {FABRIC_ADDRESS}/{HOSTS.prefixlen} dev fabric", namespace=fabric)
 
     async def attach(self, number: int) -> None:
         """Make the namespaces of DPU and host `number` and wire them up."""

@@ -1,0 +1,172 @@
+"""`dpuchain lab`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from dpuchain.lab import control, example, preflight, remains, tree
+from dpuchain.lab.errors import LabError
+from dpuchain.lab.layout import HOST, Layout, Shape
+from dpuchain.lab.network import MOST_DPUS, host_address
+from dpuchain.lab.rack import TOOLS
+from dpuchain.lab.toolchain import Toolchain
+
+directory_option = click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".lab",
+    show_default=True,
+    help="Where the rack keeps its files. A rack in another directory is another rack.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Raise, use and take down a rack of virtual DPUs on this machine."""
+
+
+@command.command()
+@click.option("--dpus", type=click.IntRange(1, MOST_DPUS), default=2, show_default=True, help="How many DPUs, each with its host.")
+@click.option("--clusters", type=click.IntRange(1), default=1, show_default=True, help="How many DPU clusters they are spread over.")
+@click.option("--no-example", is_flag=True, help="Leave the rack empty instead of applying the example.")
+@directory_option
+def up(dpus: int, clusters: int, no_example: bool, directory: Path) -> None:
+    """Raise a rack, apply the example and send a ping through its chain.
+
+    On a rack that runs already, what has died of it is brought back. Ctrl-C takes a rack down that is not finished.
+    """
+    screen = Screen()
+    _run(screen, directory, lambda layout: _up(layout, Shape(dpus, clusters), screen, with_example=not no_example))
+
+
+@command.command()
+@directory_option
+def down(directory: Path) -> None:
+    """Take the rack down and remove all that it left on the machine, its files included."""
+    screen = Screen()
+
+    async def take_down(layout: Layout) -> None:
+        there = await control.down(layout)
+        screen.say(f"{layout.directory} is taken down" if there else f"there is no rack in {layout.directory}")
+
+    _run(screen, directory, take_down)
+
+
+@command.command()
+@directory_option
+def status(directory: Path) -> None:
+    """Show which processes of the rack run, and the tree of what it carries. Ends with status 1 if a process has died."""
+    screen = Screen()
+
+    async def show(layout: Layout) -> None:
+        events = await control.status(layout)
+        for event in events:
+            screen.say(f"{event.kind:8}{event.text}")
+        assert layout.shape is not None
+        screen.show(tree.build(await tree.read(layout, layout.shape)))
+        if any(event.kind == "dead" for event in events):
+            raise LabError("some processes have died", "`dpuchain lab up` brings them back; their logs are in " + str(layout.directory))
+
+    _run(screen, directory, show)
+
+
+class Screen:
+    """What the person at the terminal sees: lines as they come, with the seconds passed, and the trees."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._start = time.monotonic()
+
+    def progress(self, text: str) -> None:
+        """Say that something has happened."""
+        self._console.print(f"[dim]{time.monotonic() - self._start:6.1f} s[/]  {escape(text)}")
+
+    def say(self, text: str) -> None:
+        """Say something as it is."""
+        self._console.print(escape(text))
+
+    def show(self, items: list[tree.Item]) -> None:
+        """Draw trees."""
+        for item in items:
+            self._console.print(_branch(Tree(_label(item)), item))
+
+
+def _branch(drawn: Tree, item: tree.Item) -> Tree:
+    for remark in item.remarks:
+        drawn.add(f"[yellow]{escape(remark)}[/]")
+    for child in item.children:
+        _branch(drawn.add(_label(child)), child)
+    return drawn
+
+
+def _label(item: tree.Item) -> str:
+    colour = {True: "green", False: "red", None: "default"}[item.good]
+    return f"{escape(item.name)}  [{colour}]{escape(item.state)}[/]" if item.state else f"[{colour}]{escape(item.name)}[/]"
+
+
+def _run(screen: Screen, directory: Path, work: Callable[[Layout], Coroutine[Any, Any, None]]) -> None:
+    """Do something with the rack in a directory, alone; a problem ends the command with its sentence."""
+    layout = Layout.at(directory)
+    try:
+        with control.alone(layout):
+            asyncio.run(work(layout))
+    except LabError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        screen.say("interrupted")
+        raise SystemExit(130) from None
+
+
+async def _up(layout: Layout, shape: Shape, screen: Screen, *, with_example: bool) -> None:
+    preflight.check_machine(layout, shape)
+    toolchain = Toolchain()
+    await preflight.check_build(toolchain, *TOOLS)
+    await toolchain.provide(*TOOLS, report=screen.progress)
+    raised = await control.up(layout, shape, screen.progress)
+    screen.progress(f"{shape}: up")
+    try:
+        if with_example:
+            await _show_example(layout, shape, screen)
+    except asyncio.CancelledError:
+        if raised:  # an unfinished rack is not left behind; one that was there before is not ours to remove
+            await remains.remove(layout)
+        raise
+    _say_how_to_go_on(layout, shape, screen)
+
+
+async def _show_example(layout: Layout, shape: Shape, screen: Screen) -> None:
+    try:
+        await example.apply(layout, shape, screen.progress)
+    except LabError:
+        screen.show(tree.build(await tree.read(layout, shape)))
+        raise
+    screen.show(tree.build(await tree.read(layout, shape)))
+    asked, answer = await example.ping(layout, shape)
+    screen.say(f"\nping {asked}, through the chain:\n{answer}\n")
+
+
+def _say_how_to_go_on(layout: Layout, shape: Shape, screen: Screen) -> None:
+    tools = _short(layout.tools)
+    host, cluster = _short(layout.kubeconfig(HOST)), _short(layout.kubeconfig(shape.cluster_names[0]))
+    screen.say("Go on with:")
+    screen.say(f"  {tools}/kubectl --kubeconfig {host} -n dpf-operator-system get dpuservicechains,dpuserviceinterfaces,dpuservices")
+    screen.say(f"  {tools}/kubectl --kubeconfig {cluster} -n dpf-operator-system get servicechains,serviceinterfaces,pods -o wide")
+    screen.say(f"  {tools}/dpu-1 ovs-ofctl -O OpenFlow14 dump-flows br-sfc")
+    if shape.dpus > 1:
+        screen.say(f"  {tools}/host-1 busybox ping {host_address(2)}")
+    screen.say(f"Logs are in {_short(layout.directory)}. `make lab-down` takes the rack down.")
+
+
+def _short(path: Path) -> Path:
+    """Return a path as one would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
