@@ -20,6 +20,7 @@ NODE = Resource("", "v1", "Node", "nodes", kubernetes.Metadata, namespaced=False
 NAMESPACE = Resource("", "v1", "Namespace", "namespaces", kubernetes.Metadata, namespaced=False)
 POD = Resource("", "v1", "Pod", "pods", kubernetes.Pod)
 SECRET = Resource("", "v1", "Secret", "secrets", kubernetes.Secret)
+SECRET_METADATA = Resource("", "v1", "Secret", "secrets", kubernetes.Metadata)
 EVENT = Resource("", "v1", "Event", "events", kubernetes.Event)
 DAEMON_SET = Resource("apps", "v1", "DaemonSet", "daemonsets", kubernetes.DaemonSet)
 LEASE = Resource("coordination.k8s.io", "v1", "Lease", "leases", kubernetes.Lease)

@@ -10,7 +10,7 @@ import structlog
 
 from dpuchain.kube.errors import Conflict, KubeError, Throttled
 from dpuchain.runtime.clock import Clock
-from dpuchain.runtime.errors import Terminal
+from dpuchain.runtime.errors import Terminal, Unfinished
 from dpuchain.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES
 from dpuchain.runtime.queue import WorkQueue
 
@@ -91,7 +91,7 @@ class Controller(Generic[K]):
         if isinstance(error, Conflict):  # somebody was faster; the watch brings what they wrote
             log.debug("changed meanwhile", error=str(error))
             return "conflict"
-        if isinstance(error, KubeError):
+        if isinstance(error, KubeError | Unfinished):
             log.warning("failed, trying again", error=str(error), seconds=round(delay, 3))
             return "error"
         log.error("failed, trying again", seconds=round(delay, 3), exc_info=error)

@@ -1,0 +1,41 @@
+"""`dpuchain host`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dpuchain.cli import options
+from dpuchain.host.helm import Helm
+from dpuchain.host.process import run
+
+
+def _mirrors(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for source, _, target in pairs:
+        if not source or not target:
+            raise click.BadParameter(
+                f"{source!r} is not URL=MIRROR, such as https://charts.example/x=http://127.0.0.1:8080", param=parameter
+            )
+    return {source: target for source, _, target in pairs}
+
+
+@click.command(context_settings={"auto_envvar_prefix": "DPUCHAIN"})
+@click.option("--helm", default="helm", show_default=True, help="The program Helm, version 3.")
+@click.option(
+    "--chart-mirror",
+    "mirrors",
+    multiple=True,
+    callback=_mirrors,
+    metavar="URL=MIRROR",
+    help="Fetch the charts of one repository from another place; may be given several times.",
+)
+@options.leader_elect
+@options.common
+def command(
+    helm: str, mirrors: dict[str, str], health_address: str, kubeconfig: Path | None, log_level: str, *, leader_elect: bool
+) -> None:
+    """Carry chains, interfaces and services from the host cluster to the DPU clusters."""
+    client = options.client(kubeconfig, "host")
+    options.run(lambda: run(client, Helm(helm, mirrors), health_address, options.identity(leader_elect)), log_level)

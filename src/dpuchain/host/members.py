@@ -1,0 +1,195 @@
+"""The DPU clusters as the host cluster sees them: one connection with live caches for each DPUCluster whose kubeconfig can be used."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import yaml
+
+from dpuchain.api.chain import ServiceChainSet
+from dpuchain.api.fleet import DPUCluster
+from dpuchain.api.interface import ServiceInterfaceSet
+from dpuchain.api.kinds import DAEMON_SET, SECRET, SECRET_METADATA, SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET
+from dpuchain.api.kubernetes import DaemonSet, Metadata, Secret
+from dpuchain.api.meta import ObjectKey, key_of
+from dpuchain.kube.cache import Cache, Change
+from dpuchain.kube.client import Client
+from dpuchain.kube.kubeconfig import InvalidKubeconfig
+
+KUBECONFIG_KEY = "admin.conf"
+"""Key in a DPUCluster's Secret that holds the kubeconfig."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A DPU cluster that can be spoken to: its objects, as caches have them, and how to reach it."""
+
+    cluster: ObjectKey
+    client: Client
+    kubeconfig: bytes = field(repr=False)
+    chain_sets: Cache[ServiceChainSet]
+    interface_sets: Cache[ServiceInterfaceSet]
+    daemon_sets: Cache[DaemonSet]
+    releases: Cache[Metadata]
+
+    @classmethod
+    def of(cls, cluster: ObjectKey, kubeconfig: bytes) -> Member:
+        """A connection by this kubeconfig; its caches are to be run. Raises InvalidKubeconfig."""
+        try:
+            content = yaml.safe_load(kubeconfig)
+        except yaml.YAMLError as error:
+            raise InvalidKubeconfig(f"the kubeconfig of DPUCluster {cluster} is not YAML") from error
+        if not isinstance(content, dict):
+            raise InvalidKubeconfig(f"the kubeconfig of DPUCluster {cluster} is not a mapping")
+        client = Client.from_kubeconfig(content, user_agent="dpuchain-host")
+        return cls(
+            cluster,
+            client,
+            kubeconfig,
+            Cache(client, SERVICE_CHAIN_SET),
+            Cache(client, SERVICE_INTERFACE_SET),
+            Cache(client, DAEMON_SET, label_selector="app.kubernetes.io/managed-by=Helm"),
+            Cache(client, SECRET_METADATA, label_selector="owner=helm", metadata_only=True),
+        )
+
+    @property
+    def caches(self) -> tuple[Cache[Any], ...]:
+        """All of its caches."""
+        return (self.chain_sets, self.interface_sets, self.daemon_sets, self.releases)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the cluster's objects are not known; None if they are."""
+        for cache in self.caches:
+            if cache.failing is not None:
+                return f"cannot be reached since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
+        if not all(cache.is_synced for cache in self.caches):
+            return "is being read for the first time"
+        return None
+
+
+class Members:
+    """All DPU clusters. `watch` callbacks are called with each member that comes, before its caches run."""
+
+    def __init__(self, host: Client, clusters: Cache[DPUCluster]) -> None:
+        self.clusters = clusters
+        self._host = host
+        self._members: dict[ObjectKey, Member] = {}
+        self._problems: dict[ObjectKey, str] = {}
+        self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
+        self._joined: list[Callable[[Member], None]] = []
+        self._changed: list[Callable[[], None]] = []
+        self._group: asyncio.TaskGroup | None = None
+
+    def subscribe(self, joined: Callable[[Member], None], changed: Callable[[], None]) -> None:
+        """Call `joined` with each cluster that can be spoken to, and `changed` whenever one comes, goes, fails or recovers."""
+        self._joined.append(joined)
+        self._changed.append(changed)
+
+    def __iter__(self) -> Iterator[tuple[DPUCluster, Member | None, str | None]]:
+        """Each DPUCluster with its connection, and why it cannot be used now (None if it can)."""
+        for cluster in sorted(self.clusters, key=key_of):
+            member = self._members.get(key_of(cluster))
+            problem = member.problem if member is not None else self._problems.get(key_of(cluster), "is not connected yet")
+            yield cluster, member, problem
+
+    async def run(self) -> None:
+        """Keep a connection to each cluster until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self.clusters.subscribe(self._cluster_changed)
+                await asyncio.Event().wait()
+        finally:
+            self._group = None
+
+    def _cluster_changed(self, change: Change[DPUCluster]) -> None:
+        old, new = change.old, change.new
+        if old is not None and new is not None and (old.metadata.uid, old.spec) == (new.metadata.uid, new.spec):
+            if old.metadata.labels != new.metadata.labels or old.metadata.deletion_timestamp != new.metadata.deletion_timestamp:
+                self._tell()
+            return
+        task = self._tasks.pop(change.key, None)
+        if task is not None:
+            task.cancel()
+        self._problems.pop(change.key, None)
+        if new is not None and self._group is not None:
+            self._tasks[change.key] = self._group.create_task(self._keep(new))
+        self._tell()
+
+    async def _keep(self, cluster: DPUCluster) -> None:
+        """Follow the cluster's kubeconfig Secret, and have a connection by what it says."""
+        key = key_of(cluster)
+        if cluster.spec.kubeconfig is None:
+            self._fail(key, "has no spec.kubeconfig yet")
+            return
+        secrets = Cache(self._host, SECRET, namespace=key.namespace, field_selector=f"metadata.name={cluster.spec.kubeconfig}")
+        changed = asyncio.Event()
+        secrets.subscribe(lambda _: changed.set())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(secrets.run())
+            await secrets.synced()
+            connection: asyncio.Task[None] | None = None
+            while True:
+                changed.clear()
+                if connection is not None:
+                    connection.cancel()
+                secret = secrets.get(ObjectKey(key.namespace, cluster.spec.kubeconfig))
+                connection = group.create_task(self._connect(cluster, secret))
+                await changed.wait()
+
+    async def _connect(self, cluster: DPUCluster, secret: Secret | None) -> None:
+        key = key_of(cluster)
+        try:
+            member = Member.of(key, _kubeconfig(cluster, secret))
+        except InvalidKubeconfig as error:
+            self._fail(key, str(error))
+            return
+        try:
+            async with member.client, asyncio.TaskGroup() as group:
+                self._problems.pop(key, None)
+                self._members[key] = member
+                for joined in self._joined:
+                    joined(member)
+                for cache in member.caches:
+                    cache.subscribe_failing(self._tell)
+                    group.create_task(cache.run())
+                    group.create_task(self._announce(cache))
+                self._tell()
+        finally:
+            if self._members.get(key) is member:
+                del self._members[key]
+            self._tell()
+
+    async def _announce(self, cache: Cache[Any]) -> None:
+        await cache.synced()
+        self._tell()
+
+    def _fail(self, key: ObjectKey, problem: str) -> None:
+        _log.warning("DPU cluster cannot be used", cluster=str(key), problem=problem)
+        self._problems[key] = problem
+        self._tell()
+
+    def _tell(self) -> None:
+        for callback in self._changed:
+            callback()
+
+
+def _kubeconfig(cluster: DPUCluster, secret: Secret | None) -> bytes:
+    name = f"Secret {cluster.metadata.namespace}/{cluster.spec.kubeconfig}"
+    if secret is None:
+        raise InvalidKubeconfig(f"{name}, which spec.kubeconfig names, does not exist: create it with the key {KUBECONFIG_KEY}")
+    if KUBECONFIG_KEY not in secret.data:
+        raise InvalidKubeconfig(f"{name} has no key {KUBECONFIG_KEY}: put the kubeconfig there")
+    try:
+        return base64.b64decode(secret.data[KUBECONFIG_KEY], validate=True)
+    except binascii.Error as error:
+        raise InvalidKubeconfig(f"{name}: {KUBECONFIG_KEY} is not base64") from error
