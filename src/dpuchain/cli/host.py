@@ -11,14 +11,15 @@ from dpuchain.host.helm import Helm
 from dpuchain.host.process import run
 
 
-def _mirrors(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    for source, _, target in pairs:
+def _mirrors(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    mirrors = {}
+    for value in values:
+        source, _, target = value.partition("=")
         if not source or not target:
-            raise click.BadParameter(
-                f"{source!r} is not URL=MIRROR, such as https://charts.example/x=http://127.0.0.1:8080", param=parameter
-            )
-    return {source: target for source, _, target in pairs}
+            example = "https://charts.example/stable=http://127.0.0.1:8080"
+            raise click.BadParameter(f"{value!r} is not URL=MIRROR, such as {example}", context, parameter)
+        mirrors[source] = target
+    return mirrors
 
 
 @click.command(context_settings={"auto_envvar_prefix": "DPUCHAIN"})
