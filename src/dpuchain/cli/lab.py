@@ -70,11 +70,11 @@ def status(directory: Path) -> None:
     async def show(layout: Layout) -> None:
         events = await control.status(layout)
         for event in events:
-            screen.say(f"{event.kind:8}{event.text}")
+            screen.say(f"{event.kind:8}{event.pid:>7}  {event.text}")
+        if any(event.kind == "dead" for event in events):
+            raise LabError("some processes have died", f"`dpuchain lab up` brings them back; their logs are in {layout.directory}")
         assert layout.shape is not None
         screen.show(tree.build(await tree.read(layout, layout.shape)))
-        if any(event.kind == "dead" for event in events):
-            raise LabError("some processes have died", "`dpuchain lab up` brings them back; their logs are in " + str(layout.directory))
 
     _run(screen, directory, show)
 

@@ -79,9 +79,9 @@ async def _converges(layout: Layout, shape: Shape, report: Report) -> bool:
         return False
     with contextlib.suppress(OSError):
         async for event in _ask(layout, "converge"):
-            report(event.text)
             if event.kind == "up":
                 return True
+            report(event.text)
     return False
 
 

@@ -47,6 +47,7 @@ class Event(msgspec.Struct, frozen=True):
     kind: Literal["progress", "dead", "running", "up", "failed"]
     text: str
     remedy: str = ""
+    pid: int = 0
 
 
 class Supervisor:
@@ -87,7 +88,7 @@ class Supervisor:
 
     def _status(self, tell: Tell) -> None:
         for process in self._rack.processes:
-            tell(Event("running" if process.running else "dead", process.name))
+            tell(Event("running" if process.running else "dead", process.name, pid=process.pid))
 
     async def _converge(self, tell: Tell) -> None:
         """Start again what has died and tell when the rack is ready. Fails where only a new rack helps."""
