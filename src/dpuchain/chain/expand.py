@@ -62,7 +62,7 @@ def service_interfaces(
     """The ServiceInterfaces of a set, given the cluster's nodes and the set's present children."""
     template = interface_set.spec.template
     labels = {INTERFACE_SET_NAME_LABEL: interface_set.metadata.name, INTERFACE_SET_NAMESPACE_LABEL: interface_set.metadata.namespace}
-    if template.spec.service is not None:
+    if template.spec.interface_type == "service" and template.spec.service is not None:
         labels[SERVICE_ID_LABEL] = template.spec.service.service_id
     names, surplus = _names(interface_set, interface_set.spec.node_selector, nodes, existing)
     wanted = (
@@ -100,15 +100,17 @@ def _names(parent: Object, selector: Any, nodes: Iterable[Object], existing: Ite
     """The name of the child on each selected node, in the order of the nodes, and the children that are too many.
 
     A child that is there keeps its name, whoever gave it (DPF's controllers append random letters); of several on one node our own name
-    wins, then the oldest. One that is being deleted counts as not there unless it bears the name itself.
+    wins, then the oldest. One that is being deleted counts as not there unless it bears the name itself. One that bears the name of
+    another node's child is that node's, whatever somebody wrote into its spec.
     """
+    selected = sorted({n.metadata.name for n in nodes if n.metadata.deletion_timestamp is None and matches(selector, n.metadata.labels)})
+    home = {child_name(parent.metadata.name, node): node for node in selected}
     by_node: defaultdict[str | None, list[C]] = defaultdict(list)
     for child in existing:
-        by_node[child.spec.node].append(child)
+        by_node[home.get(child.metadata.name, child.spec.node)].append(child)
     names: dict[str, str] = {}
     surplus: list[C] = []
-    for node in sorted({n.metadata.name for n in nodes if n.metadata.deletion_timestamp is None and matches(selector, n.metadata.labels)}):
-        own = child_name(parent.metadata.name, node)
+    for own, node in home.items():
         present = sorted(by_node.pop(node, []), key=lambda child: _seniority(child, own))
         kept = present[0] if present and present[0].metadata.deletion_timestamp is None else None
         names[node] = kept.metadata.name if kept is not None else own

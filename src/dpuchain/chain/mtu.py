@@ -8,6 +8,7 @@ from dpuchain.api.chain import DEFAULT_SERVICE_MTU, ServiceChain, ServiceChainSp
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.meta import Object
 from dpuchain.api.names import SERVICE_LABEL
+from dpuchain.chain.ports import service_of
 
 
 def exceeds(spec: ServiceChainSpec, high_speed_mtu: int) -> str | None:
@@ -38,11 +39,10 @@ def of_pod_interface(
 
 def is_of_pod(interface: ServiceInterface, namespace: str, labels: Mapping[str, str], interface_name: str) -> bool:
     """Whether a ServiceInterface speaks of that interface of a pod in `namespace` with `labels`."""
-    service = interface.spec.service
+    service = service_of(interface)
     return (
         interface.metadata.deletion_timestamp is None
         and interface.metadata.namespace == namespace
-        and interface.spec.interface_type == "service"
         and service is not None
         and service.interface_name == interface_name
         and labels.get(SERVICE_LABEL) == service.service_id

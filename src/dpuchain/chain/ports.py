@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dpuchain.api.interface import ServiceInterface
+from dpuchain.api.interface import ServiceInterface, ServicePort
 from dpuchain.api.meta import ObjectKey, key_of
 
 DPF_ID = "dpf-id"
@@ -57,6 +57,11 @@ def dpf_id_of(interface: ServiceInterface) -> str:
 def pod_dpf_id(pod: ObjectKey, interface_name: str) -> str:
     """The mark on the port of a pod's interface."""
     return f"{pod.namespace}/{pod.name}/{interface_name}"
+
+
+def service_of(interface: ServiceInterface) -> ServicePort | None:
+    """The block of a service's interface; None for another type, though the block be set: only the block of the type counts."""
+    return interface.spec.service if interface.spec.interface_type == "service" else None
 
 
 def port_name(interface: ServiceInterface) -> str | None:

@@ -55,7 +55,17 @@ def unsupported(service: DPUService) -> tuple[str, ...]:
         found.append("spec.deployInCluster: not supported yet; install the chart in the host cluster with Helm")
     if spec.config_ports is not None:
         found.append("spec.configPorts: not supported yet; add a Service to the chart")
+    if _parse_networks(_given_networks(service)) is None:
+        found.append(
+            f"spec.serviceDaemonSet.annotations[{NETWORKS_ANNOTATION}]: neither a JSON list of objects with a name, nor names with commas; "
+            "correct it or leave it out"
+        )
     return tuple(found)
+
+
+def _given_networks(service: DPUService) -> str | None:
+    daemon_set = service.spec.service_daemon_set
+    return daemon_set.annotations.get(NETWORKS_ANNOTATION) if daemon_set is not None else None
 
 
 def interface_problems(
@@ -92,7 +102,7 @@ def release_of(service: DPUService, interfaces: Mapping[ObjectKey, DPUServiceInt
     attachments = _attachments(service, interfaces)
     if attachments:
         annotations = asked.get("annotations", {})
-        asked["annotations"] = {**annotations, NETWORKS_ANNOTATION: _networks(attachments, annotations.get(NETWORKS_ANNOTATION))}
+        asked["annotations"] = {**annotations, NETWORKS_ANNOTATION: _networks(attachments, _given_networks(service))}
     return Release(
         name=release_name(service),
         namespace=service.metadata.namespace,
@@ -115,29 +125,38 @@ def _attachments(service: DPUService, interfaces: Mapping[ObjectKey, DPUServiceI
 
 def _networks(attachments: Sequence[Mapping[str, str]], given: str | None) -> str:
     """The networks annotation: ours, and those that the user gave, who wins where both speak of one interface."""
-    users = _parse_networks(given)
+    users = _parse_networks(given) or []
     taken = {entry.get("interface") for entry in users}
     merged = [*users, *(entry for entry in attachments if entry["interface"] not in taken)]
     return json.dumps(sorted(merged, key=lambda entry: (entry.get("interface", ""), entry.get("name", ""))), sort_keys=True)
 
 
-def _parse_networks(text: str | None) -> list[dict[str, Any]]:
-    """The entries of a networks annotation in either of its forms: a JSON list, or names with commas (`ns/name@interface`)."""
+def _parse_networks(text: str | None) -> list[dict[str, Any]] | None:
+    """The entries of a networks annotation in either of its forms: a JSON list, or names with commas (`ns/name@interface`).
+
+    None if it is neither.
+    """
     if not text or not text.strip():
         return []
-    if text.lstrip().startswith("["):
+    if not text.lstrip().startswith("["):
+        entries = [_short_form(item) for item in text.split(",")]
+    else:
         try:
-            decoded = json.loads(text)
-        except ValueError:
-            return []
-        return [entry for entry in decoded if isinstance(entry, dict)]
-    entries = []
-    for item in text.split(","):
-        name, _, interface = item.strip().partition("@")
-        namespace, _, network = name.rpartition("/")
-        parts = {"name": network, "namespace": namespace, "interface": interface}
-        entries.append({key: value for key, value in parts.items() if value})
-    return entries
+            entries = msgspec.json.decode(text, type=list[dict[str, Any]])
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+    return entries if all(_is_network(entry) for entry in entries) else None
+
+
+def _short_form(item: str) -> dict[str, Any]:
+    name, _, interface = item.strip().partition("@")
+    namespace, _, network = name.rpartition("/")
+    parts = {"name": network, "namespace": namespace, "interface": interface}
+    return {key: value for key, value in parts.items() if value}
+
+
+def _is_network(entry: Mapping[str, Any]) -> bool:
+    return bool(entry.get("name")) and all(isinstance(entry.get(part, ""), str) for part in ("name", "namespace", "interface"))
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dpuchain.api.chain import Port, ServiceChain, Switch
-from dpuchain.api.interface import ServiceInterface
+from dpuchain.api.interface import ServiceInterface, ServicePort
 from dpuchain.api.kubernetes import Pod
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import SERVICE_LABEL
 from dpuchain.chain.mtu import carries, in_claim_order
-from dpuchain.chain.ports import DPF_ID, ObservedPort, dpf_id_of, pod_dpf_id, unsupported
+from dpuchain.chain.ports import DPF_ID, ObservedPort, dpf_id_of, pod_dpf_id, service_of, unsupported
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ def _resolve_chain(chain: ServiceChain, world: NodeWorld, claims: dict[str, str]
 
 def _resolve_port(chain: ServiceChain, port: Port, world: NodeWorld) -> ResolvedPort:
     interface = _interface(chain, port.service_interface.match_labels, world)
-    spec = interface.spec
-    function = spec.pf or spec.vf or spec.service
+    function = {"pf": interface.spec.pf, "vf": interface.spec.vf, "service": interface.spec.service}.get(interface.spec.interface_type)
     if function is not None and function.virtual_network is not None:
         raise _Problem(_is_not_ready(interface, "has a virtual network, cannot be chained on br-sfc bridge"))
     reason = unsupported(interface)
@@ -128,12 +127,13 @@ def interface_problem(interface: ServiceInterface, world: NodeWorld) -> str | No
         return str(problem)
     if observed is None:
         marks = go_map({DPF_ID: _mark(interface, world)})
-        return f"no port of the bridge has external_ids {marks}{_CNI_HINT if interface.spec.service is not None else ''}"
+        return f"no port of the bridge has external_ids {marks}{_CNI_HINT if service_of(interface) is not None else ''}"
     return _unusable(observed) or _link_problem(observed)
 
 
 def _mark(interface: ServiceInterface, world: NodeWorld) -> str:
-    return _pod_mark(interface, world) if interface.spec.service is not None else dpf_id_of(interface)
+    service = service_of(interface)
+    return _pod_mark(interface, service, world) if service is not None else dpf_id_of(interface)
 
 
 def _observed(interface: ServiceInterface, world: NodeWorld) -> ObservedPort | None:
@@ -163,7 +163,7 @@ def _missing(mark: str, refused: str | None, interface: ServiceInterface) -> str
     text = f"failed to find matching interface with external_ids: {go_map({DPF_ID: mark})}"
     if refused:
         return f"{text}\n{refused}"
-    if interface.spec.service is not None:
+    if service_of(interface) is not None:
         return text + _CNI_HINT
     return f"{text}\nsee the conditions of ServiceInterface {key_of(interface)}"
 
@@ -184,10 +184,8 @@ def _interface(chain: ServiceChain, labels: Mapping[str, str], world: NodeWorld)
     return found[0]
 
 
-def _pod_mark(interface: ServiceInterface, world: NodeWorld) -> str:
+def _pod_mark(interface: ServiceInterface, service: ServicePort, world: NodeWorld) -> str:
     """dpf-id of the port of the pod that serves: of several the one with a port that is ready, not terminating, and oldest."""
-    service = interface.spec.service
-    assert service is not None, "called for type service only"
     namespace = interface.metadata.namespace
     labels = {SERVICE_LABEL: service.service_id}
     pods = [
@@ -224,13 +222,14 @@ def _ailments(resolved: ResolvedPort, switch: Switch, world: NodeWorld) -> list[
     link = _link_problem(port)
     found = [] if link is None else [link]
     interface = next(i for i in world.interfaces if key_of(i) == resolved.interface)
-    if interface.spec.service is None:
+    service = service_of(interface)
+    if service is None:
         return found
-    pod = next((p for p in world.pods if port.dpf_id == pod_dpf_id(key_of(p), interface.spec.service.interface_name)), None)
+    pod = next((p for p in world.pods if port.dpf_id == pod_dpf_id(key_of(p), service.interface_name)), None)
     if pod is not None and not pod.ready:
-        found.append(f"pod {key_of(pod)} of service {interface.spec.service.service_id} is not ready: see `kubectl describe pod`")
+        found.append(f"pod {key_of(pod)} of service {service.service_id} is not ready: see `kubectl describe pod`")
     if port.mtu is not None and port.mtu != switch.service_mtu:
-        whose = f"interface {interface.spec.service.interface_name} of pod {key_of(pod) if pod else '(gone)'}"
+        whose = f"interface {service.interface_name} of pod {key_of(pod) if pod else '(gone)'}"
         found.append(f"{whose} has MTU {port.mtu}, its switch asks for {switch.service_mtu}: the pod must be restarted")
     return found
 

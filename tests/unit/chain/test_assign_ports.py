@@ -1,0 +1,93 @@
+"""Which ports of br-sfc the interfaces of a node ask for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from dpuchain.api.interface import ServiceInterface
+from dpuchain.api.meta import ObjectKey
+from dpuchain.chain.ports import DPF_TYPE, UPLINK_MTU, ObservedPort, assign, dpf_id_of, pod_dpf_id, port_name, unsupported
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def interface(name: str, spec: dict[str, Any], *, age: int = 0, deleted: bool = False) -> ServiceInterface:
+    """An interface that was made `age` seconds before the others."""
+    metadata = {"name": name, "namespace": "ns", "creationTimestamp": START - timedelta(seconds=age)}
+    if deleted:
+        metadata["deletionTimestamp"] = START
+    return msgspec.convert({"metadata": metadata, "spec": spec}, ServiceInterface)
+
+
+def uplink(name: str, port: str = "p0", **about: Any) -> ServiceInterface:
+    return interface(name, {"interfaceType": "physical", "physical": {"interfaceName": port}}, **about)
+
+
+PF = interface("host", {"interfaceType": "pf", "pf": {"pfID": 0}})
+VF = interface("guest", {"interfaceType": "vf", "vf": {"pfID": 1, "vfID": 12}})
+SERVICE = interface("eth1", {"interfaceType": "service", "service": {"serviceID": "s", "network": "mybrsfc", "interfaceName": "eth1"}})
+
+
+def test_ports_have_the_names_of_their_devices() -> None:
+    assert [port_name(item) for item in (uplink("a"), PF, VF, SERVICE)] == ["p0", "pf0hpf", "pf1vf12", None]
+
+
+def test_marks() -> None:
+    assert dpf_id_of(PF) == "ns/host"
+    assert pod_dpf_id(ObjectKey("ns", "pod-1"), "eth1") == "ns/pod-1/eth1"
+
+
+def test_each_device_gets_its_port_with_mark_type_and_mtu() -> None:
+    ports = assign([uplink("up"), PF, VF, SERVICE], {})
+    assert not ports.refused
+    found = {port.name: (port.dpf_id, port.owner.name, port.mtu_request, dict(port.external_ids)) for port in ports.wanted.values()}
+    assert found == {
+        "p0": ("ns/up", "up", UPLINK_MTU, {DPF_TYPE: "physical"}),
+        "pf0hpf": ("ns/host", "host", None, {DPF_TYPE: "pf"}),
+        "pf1vf12": ("ns/guest", "guest", None, {DPF_TYPE: "vf"}),
+    }
+
+
+def test_the_oldest_claim_wins_and_the_other_is_told_who_has_the_port() -> None:
+    ports = assign([uplink("young"), uplink("old", age=9)], {})
+    assert ports.wanted["p0"].dpf_id == "ns/old"
+    assert ports.refused == {
+        ObjectKey("ns", "young"): "port p0 is owned by ServiceInterface ns/old; a port has one owner: delete one of the two, or give this "
+        "one another port"
+    }
+
+
+def test_who_has_the_port_keeps_it_against_an_older_one() -> None:
+    present = {"p0": ObservedPort("p0", 1, "ns/young")}
+    assert assign([uplink("young"), uplink("old", age=9)], present).wanted["p0"].dpf_id == "ns/young"
+
+
+def test_a_port_goes_over_when_its_owner_leaves() -> None:
+    present = {"p0": ObservedPort("p0", 1, "ns/leaving")}
+    ports = assign([uplink("leaving", deleted=True), uplink("next")], present)
+    assert ports.wanted["p0"].dpf_id == "ns/next"
+    assert not ports.refused
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"interfaceType": "vlan", "vlan": {"vlanID": 5, "parentInterfaceRef": "p0"}},
+        {"interfaceType": "ovn", "ovn": {}},
+        {"interfaceType": "patch", "patch": {"peerBridge": "br-int"}},
+    ],
+)
+def test_a_type_that_is_not_supported_is_refused_by_name(spec: dict[str, Any]) -> None:
+    item = interface("x", spec)
+    text = f"spec.interfaceType: {spec['interfaceType']} is not supported yet; use physical, pf, vf or service"
+    assert unsupported(item) == text
+    assert assign([item], {}).refused == {ObjectKey("ns", "x"): text}
+
+
+def test_only_the_block_of_the_type_counts() -> None:
+    both = interface("both", {"interfaceType": "pf", "pf": {"pfID": 1}, "physical": {"interfaceName": "p0"}})
+    assert list(assign([both], {}).wanted) == ["pf1hpf"]
