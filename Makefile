@@ -24,10 +24,11 @@ lab-down: .venv/installed
 
 bootstrap:
 	@tools/packages.sh
-	@$(MAKE) --no-print-directory .venv/installed
+	@$(MAKE) --silent .venv/installed
 
 .venv/installed: $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@echo making the virtual environment .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes -r requirements-bootstrap.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
@@ -38,8 +39,9 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src tests $(wildcard bench/*.py)
-	$(if $(wildcard src/dpuchain/agent src/dpuchain/host),$(BIN)/lint-imports)
-	$(if $(wildcard tools/check_budgets.py),$(BIN)/python tools/check_budgets.py)
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_budgets.py
+	$(BIN)/python tools/generate_crds.py --check
 	$(BIN)/python -m dpuchain.flows.document | diff docs/pipeline.md - || { echo "docs/pipeline.md is not what dpuchain.flows.document writes"; exit 1; }
 
 test: bootstrap

@@ -158,10 +158,10 @@ async def test_only_one_command_works_on_a_rack_at_a_time(rack: Layout) -> None:
         pass
 
 
-@pytest.mark.parametrize("moment", ["network", "API server is ready", "Ready"])
+@pytest.mark.parametrize("moment", ["network", "API server is ready", "applied"])
 async def test_interrupted_command_leaves_nothing(moment: str, tools: None, tmp_path: Path) -> None:
     layout = Layout.at(tmp_path / "rack")
-    command = [sys.executable, "-m", "dpuchain", "lab", "up", "--no-example", f"--directory={layout.directory}"]
+    command = [sys.executable, "-m", "dpuchain", "lab", "up", f"--directory={layout.directory}"]
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, start_new_session=True)
     assert child.stdout is not None
     seen = ""

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from dpuchain.lab import control, example, preflight, remains, tree
@@ -20,10 +21,11 @@ from dpuchain.lab.network import MOST_DPUS, host_address
 from dpuchain.lab.rack import TOOLS
 from dpuchain.lab.toolchain import Toolchain
 
+USUAL_DIRECTORY = ".lab"
 directory_option = click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
-    default=".lab",
+    default=USUAL_DIRECTORY,
     show_default=True,
     help="Where the rack keeps its files. A rack in another directory is another rack.",
 )
@@ -84,6 +86,8 @@ class Screen:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
+        if not self._console.is_terminal:
+            self._console.width = 200  # nobody's window: a file or a pipe takes lines as they are
         self._start = time.monotonic()
 
     def progress(self, text: str) -> None:
@@ -97,20 +101,21 @@ class Screen:
     def show(self, items: list[tree.Item]) -> None:
         """Draw trees."""
         for item in items:
-            self._console.print(_branch(Tree(_label(item)), item))
+            self._console.print(_branch(Tree(_label(item)), item), soft_wrap=False)
 
 
 def _branch(drawn: Tree, item: tree.Item) -> Tree:
     for remark in item.remarks:
-        drawn.add(f"[yellow]{escape(remark)}[/]")
+        drawn.add(Text(remark, "yellow", overflow="fold"))
     for child in item.children:
         _branch(drawn.add(_label(child)), child)
     return drawn
 
 
-def _label(item: tree.Item) -> str:
-    colour = {True: "green", False: "red", None: "default"}[item.good]
-    return f"{escape(item.name)}  [{colour}]{escape(item.state)}[/]" if item.state else f"[{colour}]{escape(item.name)}[/]"
+def _label(item: tree.Item) -> Text:
+    colour = {True: "green", False: "red", None: ""}[item.good]
+    label = Text(overflow="fold")
+    return label.append(f"{item.name}  ").append(item.state, colour) if item.state else label.append(item.name, colour)
 
 
 def _run(screen: Screen, directory: Path, work: Callable[[Layout], Coroutine[Any, Any, None]]) -> None:
@@ -163,7 +168,9 @@ def _say_how_to_go_on(layout: Layout, shape: Shape, screen: Screen) -> None:
     screen.say(f"  {tools}/dpu-1 ovs-ofctl -O OpenFlow14 dump-flows br-sfc")
     if shape.dpus > 1:
         screen.say(f"  {tools}/host-1 busybox ping {host_address(2)}")
-    screen.say(f"Logs are in {_short(layout.directory)}. `make lab-down` takes the rack down.")
+    usual = layout.directory == Path(USUAL_DIRECTORY).resolve()
+    undo = "make lab-down" if usual else f"dpuchain lab down --directory {_short(layout.directory)}"
+    screen.say(f"Logs are in {_short(layout.directory)}. `{undo}` takes the rack down.")
 
 
 def _short(path: Path) -> Path:

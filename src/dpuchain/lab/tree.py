@@ -150,10 +150,9 @@ def _world(node: str, cluster: ClusterView) -> NodeWorld:
 def _switch(number: int, mtu: int, switch: ResolvedSwitch) -> Item:
     ports = tuple(
         Item(
-            f"{found.port.name}  ofport {found.port.ofport}",
+            f"ServiceInterface {found.interface.name}, port {found.port.name}, ofport {found.port.ofport}",
             good=found.port.link_up,
             state="link up" if found.port.link_up else "link down",
-            children=(Item(f"ServiceInterface {found.interface.name}"),),
         )
         for found in switch.ports
     )
@@ -171,10 +170,12 @@ def _service(service: DPUService, view: View) -> Item:
 
 
 def _item(resource: Resource[T], item: T, conditions: Sequence[Condition], children: Iterable[Item]) -> Item:
-    """Return the line of an object: its Ready condition, and whatever other condition is not true."""
+    """Return the line of an object: its Ready condition and whatever other is not true; what Ready itself says only where no other does."""
     ready = find(conditions, READY)
     good = ready is not None and ready.status == "True" and ready.observed_generation >= item.metadata.generation
-    remarks = tuple(f"{c.type}: {c.message or c.reason}" for c in conditions if c.status != "True")
+    others = [condition for condition in conditions if condition.status != "True" and condition.type != READY]
+    causes = others or ([ready] if ready and not good else [])
+    remarks = tuple(f"{cause.type}: {cause.message or cause.reason}" for cause in causes)
     name = f"{resource.kind} {item.metadata.name}"
     return Item(name, good, "Ready" if good else f"not Ready ({ready.reason if ready else 'no status'})", remarks, tuple(children))
 
