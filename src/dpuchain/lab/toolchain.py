@@ -155,7 +155,8 @@ async def go_version() -> str:
 
 async def _go_build(group: Group, package: str, output: Path) -> None:
     arguments = ["go", "-C", str(SOURCES / group.name), "build", "-ldflags", group.flags(), "-o", str(output), package]
-    environment = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
+    # Go's temporary files lie beside the result, so that those of a build that was killed are removed with it.
+    environment = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOTMPDIR": str(output.parent)}
     await run(*arguments, environment=environment, timeout=BUILD_TIMEOUT)
 
 
