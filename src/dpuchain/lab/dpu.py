@@ -121,7 +121,7 @@ class Dpu:
         source = Path(__file__).parents[1] / "cni" / "plugin.py"
         ours.write_text(node.launcher([sys.executable, "-IS", str(source)], {"DPUCHAIN_CNI_SOCKET": str(self.cni_socket)}))
         ours.chmod(0o755)
-        (cni / "default.conflist").write_text(json.dumps(node.default_network(self.directory, self.number)))
+        (cni / "default.conf").write_text(json.dumps(node.default_network(self.directory, self.number)))
         kubeconfig = cluster.write_kubeconfig(cni / "multus.kubeconfig", f"multus-{self.name}", ("system:masters",))
         (cni / "net.d" / "00-multus.conf").write_text(json.dumps(node.multus(self.directory, kubeconfig)))
 

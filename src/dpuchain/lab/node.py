@@ -88,10 +88,12 @@ def kubelet(directory: Path, address: str, authority: Path, control_group: str) 
 
 
 def default_network(directory: Path, number: int) -> dict[str, Any]:
-    """Return the network that every pod of DPU `number` gets as eth0: a bridge inside the DPU."""
+    """Return the network that every pod of DPU `number` gets as eth0: a bridge inside the DPU.
+
+    One plugin and no list: Multus 4.2.2 loses most of a list's fields on the way from ADD to DEL, `ipam.ranges` among them.
+    """
     ipam = {"type": "host-local", "ranges": [[{"subnet": f"10.244.{number}.0/24"}]], "dataDir": str(directory / "cni" / "ipam")}
-    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}
-    return {"cniVersion": CNI_VERSION, "name": "default", "plugins": [bridge]}
+    return {"cniVersion": CNI_VERSION, "name": "default", "type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}
 
 
 def multus(directory: Path, kubeconfig: Path) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def multus(directory: Path, kubeconfig: Path) -> dict[str, Any]:
         "name": "multus",
         "type": "multus",
         "kubeconfig": str(kubeconfig),
-        "clusterNetwork": str(directory / "cni" / "default.conflist"),
+        "clusterNetwork": str(directory / "cni" / "default.conf"),
         "binDir": str(directory / "cni" / "bin"),
         "cniDir": str(directory / "cni" / "multus"),
         "logFile": str(directory / "multus.log"),
