@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import signal
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -123,12 +125,26 @@ def _run(screen: Screen, directory: Path, work: Callable[[Layout], Coroutine[Any
     layout = Layout.at(directory)
     try:
         with control.alone(layout):
-            asyncio.run(work(layout))
+            asyncio.run(_until_signal(work(layout)))
     except LabError as error:
         raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
+    except asyncio.CancelledError:
         screen.say("interrupted")
         raise SystemExit(130) from None
+
+
+async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; the first SIGINT or SIGTERM cancels it, and no other disturbs it while it tidies up."""
+    task = asyncio.ensure_future(work)
+    stop = functools.partial(_cancel_once, task)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    await task
+
+
+def _cancel_once(task: asyncio.Task[None]) -> None:
+    if not task.cancelling():
+        task.cancel()
 
 
 async def _up(layout: Layout, shape: Shape, screen: Screen, *, with_example: bool) -> None:
