@@ -70,6 +70,11 @@ class Controller(Generic[K]):
         """Work on one key; returns how it ended. Here, and only here, any failure is caught: one object must not stop the others."""
         try:
             again = await self._reconcile(key)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._failed(key, error)  # not we were cancelled, but something that the work waited for
         except Exception as error:  # noqa: BLE001 - the loop is where a bug in the handling of one key ends
             return self._failed(key, error)
         self._queue.forget(key)
@@ -77,7 +82,7 @@ class Controller(Generic[K]):
             self._queue.add_after(key, again)
         return "success"
 
-    def _failed(self, key: K, error: Exception) -> str:
+    def _failed(self, key: K, error: BaseException) -> str:
         log = _log.bind(controller=self.name, key=str(key))
         if isinstance(error, Terminal) or (isinstance(error, KubeError) and not error.retryable):
             self._queue.forget(key)

@@ -22,8 +22,8 @@ async def serve(address: str, checks: Checks) -> AsyncIterator[int]:
     if not address:
         yield 0
         return
-    host, _, port = address.rpartition(":")
-    if not port.isdecimal():
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"health address {address!r} is not HOST:PORT, such as 127.0.0.1:8080")
 
     async def healthz(_: web.Request) -> web.Response:
