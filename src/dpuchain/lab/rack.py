@@ -179,7 +179,8 @@ class Rack:
         timeout = f"--timeout={NODE_TIMEOUT:.0f}s"
         kubectl = self.kubectl(cluster)
         try:
-            await kubectl("wait", "--for=create", *nodes, timeout, timeout=NODE_TIMEOUT + 10)
+            # One wait a node: kubectl takes two that are not there yet for a failure.
+            await asyncio.gather(*(kubectl("wait", "--for=create", node, timeout, timeout=NODE_TIMEOUT + 10) for node in nodes))
             await kubectl("wait", "--for=condition=Ready", *nodes, timeout, timeout=NODE_TIMEOUT + 10)
         except LabError as error:
             remedy = f"look into {self.layout.directory}/dpu-*/kubelet.log"
