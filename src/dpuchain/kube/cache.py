@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 import structlog
 
 from dpuchain.api.meta import Object, ObjectKey, key_of
 from dpuchain.api.resource import Resource
-from dpuchain.kube.client import METADATA, METADATA_LIST, Client, decode
+from dpuchain.kube.client import METADATA, METADATA_LIST, UNREADABLE, Client, decode, key_in
 from dpuchain.kube.errors import Expired, Invalid, KubeError, Throttled, from_response
 
 T = TypeVar("T", bound=Object)
@@ -25,7 +26,7 @@ WATCH_SECONDS = 300
 SILENCE = 90.0
 """Seconds without a byte after which a watch counts as dead; the API server sends a bookmark every minute or so."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 30.0
-"""Seconds between attempts to reach a server: doubled each time, with jitter."""
+"""Seconds between attempts to follow a collection: doubled each time, with jitter, until a watch brings something or lasts."""
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class Failing:
 class _Event(msgspec.Struct):
     """One line of a watch."""
 
-    type: str
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
     object: msgspec.Raw
 
 
@@ -78,8 +79,8 @@ class Cache(Generic[T]):
 
     `run` lists once and then watches, going on where it was whenever the connection ends, and lists again only if the server says that it
     no longer knows that point (410). What a new list shows to have changed meanwhile is told as changes, exactly once. Until the first
-    list the cache knows nothing: wait for `synced` before taking an absent object for absent. An object that cannot be decoded is kept
-    out and named in `invalid`.
+    list the cache knows nothing: wait for `synced` before taking an absent object for absent. An object that cannot be decoded is named
+    in `invalid` as long as it is there; what was known of it before stays, since it is not gone.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Cache(Generic[T]):
     ) -> None:
         self.resource = resource
         self.failing: Failing | None = None
-        self.invalid: dict[ObjectKey | str, Invalid] = {}
+        self.invalid: dict[ObjectKey, Invalid] = {}
         self._client = client
         self._namespace = namespace
         self._selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
@@ -105,6 +106,7 @@ class Cache(Generic[T]):
         self._indexers: dict[str, Callable[[T], Iterable[Hashable]]] = {}
         self._indexes: dict[str, defaultdict[Hashable, set[ObjectKey]]] = {}
         self._version = ""
+        self._wait = FIRST_WAIT
         self._synced = asyncio.Event()
 
     def get(self, key: ObjectKey) -> T | None:
@@ -145,26 +147,24 @@ class Cache(Generic[T]):
             callback(Change(None, item))
 
     def subscribe_failing(self, callback: Callable[[], None]) -> None:
-        """Call `callback` whenever `failing` begins or ends."""
+        """Call `callback` whenever `failing` begins or ends, or an object comes into `invalid` or leaves it."""
         self._failing_callbacks.append(callback)
 
     async def run(self) -> None:
         """Keep the cache up to date until cancelled."""
-        wait = FIRST_WAIT
         while True:
+            asked = 0.0
             try:
                 if not self._version:
                     await self._list()
-                self._recovered()
-                wait = FIRST_WAIT
                 await self._watch()
             except Expired:
                 self._version = ""
             except KubeError as error:
                 self._failed(error)
-                pause = error.retry_after if isinstance(error, Throttled) else wait
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-                wait = min(2 * wait, LONGEST_WAIT)
+                asked = error.retry_after if isinstance(error, Throttled) else 0.0
+            await asyncio.sleep(asked + self._wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            self._wait = min(2 * self._wait, LONGEST_WAIT)
 
     async def _list(self) -> None:
         listing = await self._client.list(
@@ -174,11 +174,12 @@ class Cache(Generic[T]):
             field_selector=self._selectors["fieldSelector"],
             metadata_only=self._metadata_only,
         )
-        self.invalid = {str(error): error for error in listing.invalid}
-        for error in listing.invalid:
-            _log.error("object cannot be decoded", kind=self.resource.kind, error=str(error))
+        for key in [key for key in self.invalid if key not in listing.invalid]:
+            self._mended(key)
+        for key, error in listing.invalid.items():
+            self._spoiled(key, error)
         present = {key_of(item): item for item in listing.items}
-        for key in [key for key in self._objects if key not in present]:
+        for key in [key for key in self._objects if key not in present and key not in self.invalid]:
             self._remove(key)
         for key, item in present.items():
             self._store(key, item)
@@ -194,16 +195,25 @@ class Cache(Generic[T]):
         }
         accept = f"{METADATA},{METADATA_LIST}" if self._metadata_only else None
         path = self.resource.path(self._namespace)
-        async for line in self._client.stream(path, query=query, accept=accept, silence=SILENCE):
-            self.take(line)
-            if self.failing is not None:
-                self._recovered()
+        loop = asyncio.get_running_loop()
+        opened: float | None = None
+        try:
+            async with contextlib.aclosing(self._client.stream(path, query=query, accept=accept, silence=SILENCE)) as lines:
+                async for line in lines:
+                    if line:
+                        self.take(line)
+                        self._wait = FIRST_WAIT
+                    opened = loop.time() if opened is None else opened
+                    self._recovered()
+        finally:
+            if opened is not None and loop.time() - opened > self._wait:
+                self._wait = FIRST_WAIT
 
     def take(self, line: bytes) -> None:
         """Take in one line of a watch. Expired or another KubeError if it is an error event; Invalid if it is no event at all."""
         try:
             event = _EVENTS.decode(line)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             self._version = ""
             raise Invalid(f"watch of {self.resource.plural}: not a watch event: {error}") from error
         if event.type == "ERROR":
@@ -211,21 +221,38 @@ class Cache(Generic[T]):
         if event.type == "BOOKMARK":
             self._version = _version_of(event) or self._version
             return
+        self._take_object(event)
+        self._version = _version_of(event) or self._version
+
+    def _take_object(self, event: _Event) -> None:
         try:
             item = decode(self.resource, event.object)
         except Invalid as error:
-            _log.error("object cannot be decoded", kind=self.resource.kind, error=str(error))
-            self.invalid[str(error)] = error
-            self._version = _version_of(event) or self._version
+            key = key_in(event.object)
+            if event.type == "DELETED":
+                self._remove(key)
+            else:
+                self._spoiled(key, error)
             return
         key = key_of(item)
         if event.type == "DELETED":
             self._remove(key, item)
         else:
             self._store(key, item)
-        self._version = item.metadata.resource_version
+
+    def _spoiled(self, key: ObjectKey, error: Invalid) -> None:
+        began = key not in self.invalid
+        self.invalid[key] = error
+        if began:
+            _log.error("object cannot be decoded", kind=self.resource.kind, error=str(error))
+            self._tell_failing()
+
+    def _mended(self, key: ObjectKey) -> None:
+        if self.invalid.pop(key, None) is not None:
+            self._tell_failing()
 
     def _store(self, key: ObjectKey, item: T) -> None:
+        self._mended(key)
         old = self._objects.get(key)
         if old is not None and old.metadata.resource_version == item.metadata.resource_version:
             return
@@ -237,6 +264,7 @@ class Cache(Generic[T]):
         self._tell(Change(old, item))
 
     def _remove(self, key: ObjectKey, last: T | None = None) -> None:
+        self._mended(key)
         old = self._objects.pop(key, None)
         if old is None:
             return
@@ -278,13 +306,13 @@ class Cache(Generic[T]):
 def _version_of(event: _Event) -> str:
     try:
         return msgspec.json.decode(event.object, type=_Versioned).metadata.resource_version
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return ""
 
 
 def _error_of(event: _Event, action: str) -> KubeError:
     try:
         code = msgspec.json.decode(event.object, type=dict).get("code")
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         code = None
     return from_response(code if isinstance(code, int) else 500, bytes(event.object), action)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -26,6 +26,8 @@ CONNECTIONS = 64
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Whatever msgspec raises for bytes that are not what they should be."""
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
@@ -45,11 +47,11 @@ class RawList(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Listing(Generic[T]):
-    """All objects of a collection at one resource version, and the messages of those that could not be decoded."""
+    """All objects of a collection at one resource version, and the errors of those that could not be decoded."""
 
     items: tuple[T, ...]
     resource_version: str
-    invalid: tuple[Invalid, ...] = ()
+    invalid: Mapping[ObjectKey, Invalid]
 
 
 class Client:
@@ -98,7 +100,7 @@ class Client:
         query = _query(labelSelector=label_selector, fieldSelector=field_selector, limit=str(PAGE))
         accept = METADATA_LIST if metadata_only else None
         items: list[T] = []
-        invalid: list[Invalid] = []
+        invalid: dict[ObjectKey, Invalid] = {}
         while True:
             body = await self.request("GET", resource.path(namespace), query=query, accept=accept)
             page = _decode_page(body, resource)
@@ -106,9 +108,9 @@ class Client:
                 try:
                     items.append(decode(resource, raw))
                 except Invalid as error:
-                    invalid.append(error)
+                    invalid[key_in(raw)] = error
             if not page.metadata.continue_:
-                return Listing(tuple(items), page.metadata.resource_version, tuple(invalid))
+                return Listing(tuple(items), page.metadata.resource_version, invalid)
             query["continue"] = page.metadata.continue_
 
     async def create(self, resource: Resource[T], item: T, *, field_owner: str = "") -> T:
@@ -164,9 +166,10 @@ class Client:
             raise from_response(response.status, content, action, response.headers.get("Retry-After"))
         return content
 
-    async def stream(self, path: str, *, query: Mapping[str, str], accept: str | None, silence: float) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, *, query: Mapping[str, str], accept: str | None, silence: float) -> AsyncGenerator[bytes, None]:
         """Lines of an answer that goes on, such as a watch's, as they come; ends when the server ends it.
 
+        The first is empty and comes as soon as the server has begun to answer; no other is. A line that is cut off is dropped.
         Unreachable if the connection breaks, or if nothing at all comes for `silence` seconds.
         """
         action = f"GET {self.server}{path}"
@@ -175,6 +178,7 @@ class Client:
             async with self._open().get(self.server + path, params=query, headers=self._headers(accept, None), timeout=timeout) as response:
                 if response.status >= 400:
                     raise from_response(response.status, await response.read(), action, response.headers.get("Retry-After"))
+                yield b""
                 pending = bytearray()
                 async for chunk in response.content.iter_any():
                     *lines, rest = chunk.split(b"\n")
@@ -198,7 +202,7 @@ class Client:
             headers["Content-Type"] = content_type
         try:
             token = self._endpoint.token()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise from_transport(error, f"read the token for {self.server}") from error
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -216,30 +220,36 @@ def encode(resource: Resource[T], item: T) -> bytes:
     return msgspec.json.encode({"apiVersion": resource.api_version, "kind": resource.kind, **content})
 
 
+class _IdentityMeta(msgspec.Struct):
+    name: str = ""
+    namespace: str = ""
+
+
 class _Identity(msgspec.Struct):
     """As much of an object as it takes to name it in an error."""
 
-    metadata: dict[str, Any] = {}
+    metadata: _IdentityMeta = msgspec.field(default_factory=_IdentityMeta)
 
 
 def decode(resource: Resource[T], body: bytes | msgspec.Raw) -> T:
     """One object from JSON. Invalid, naming the object and the field, if it does not fit its struct."""
     try:
         return msgspec.json.decode(body, type=resource.type)
-    except msgspec.MsgspecError as error:
-        raise Invalid(f"{resource.kind} {_name_in(body)}: {error}") from error
+    except UNREADABLE as error:
+        raise Invalid(f"{resource.kind} {key_in(body)}: {error}") from error
 
 
-def _name_in(body: bytes | msgspec.Raw) -> str:
+def key_in(body: bytes | msgspec.Raw) -> ObjectKey:
+    """Key of an object that may not be decodable otherwise; its name is "(unreadable)" if not even that can be read."""
     try:
         metadata = msgspec.json.decode(body, type=_Identity).metadata
-    except msgspec.MsgspecError:
-        return "(unreadable)"
-    return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
+    except UNREADABLE:
+        return ObjectKey("", "(unreadable)")
+    return ObjectKey(metadata.namespace, metadata.name)
 
 
 def _decode_page(body: bytes, resource: Resource[T]) -> RawList:
     try:
         return msgspec.json.decode(body, type=RawList)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Invalid(f"list of {resource.plural}: not a Kubernetes list: {error}") from error

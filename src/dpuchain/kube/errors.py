@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 from typing import Any
 
@@ -64,7 +65,7 @@ def from_transport(error: BaseException, action: str) -> KubeError:
         return Unreachable(f"{action}: no answer in time")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLError | aiohttp.ClientConnectorSSLError):
         return Unreachable(f"{action}: the server's certificate or ours is not accepted: {error}")
-    return Unreachable(f"{action}: {error or type(error).__name__}")
+    return Unreachable(f"{action}: {str(error) or type(error).__name__}")
 
 
 TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ssl.SSLError, ValueError, EOFError)
@@ -90,19 +91,19 @@ def from_response(status: int, body: bytes, action: str, retry_after: str | None
 def _status_of(body: bytes) -> dict[str, Any]:
     try:
         decoded = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return decoded if isinstance(decoded, dict) and decoded.get("kind") == "Status" else {}
 
 
 def _causes(status: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    details = status.get("details") or {}
-    causes = details.get("causes") or [] if isinstance(details, dict) else []
+    details = status.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    if not isinstance(causes, list):
+        return ()
     return tuple((str(c.get("field", "")), str(c.get("message", ""))) for c in causes if isinstance(c, dict))
 
 
 def _seconds(text: str | None) -> float:
-    try:
-        return max(0.0, float(text or 1))
-    except ValueError:
-        return 1.0
+    """The seconds that a Retry-After header gives; 1 where it is absent, a date or nonsense."""
+    return float(text) if text is not None and re.fullmatch("[0-9]{1,6}", text) else 1.0

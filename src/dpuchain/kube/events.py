@@ -34,8 +34,9 @@ class EventRecorder:
         self, resource: Resource[Object], item: Object, kind: Literal["Normal", "Warning"], reason: str, message: str, now: datetime
     ) -> None:
         """Say of `item` that `reason` happened. The same once more raises the count of the Event that is there."""
+        stem = item.metadata.name[:200].rstrip("-.")
         identity = "\0".join((item.metadata.uid, kind, reason, message))
-        name = f"{item.metadata.name[:200]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        name = f"{stem}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         before = self._written.get(identity)
         event = Event(
             metadata=ObjectMeta(name=name, namespace=item.metadata.namespace or "default"),

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core.exceptions import ConfigError
 
 from dpuchain.kube.errors import KubeError
 
+REMEDY = "write one with `kubectl config view --raw --minify`"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -40,19 +42,24 @@ def read(source: Path | Mapping[str, Any], context: str | None = None) -> Endpoi
     """
     where = str(source) if isinstance(source, Path) else "kubeconfig"
     try:
-        config = KubeConfig.from_file(source) if isinstance(source, Path) else KubeConfig.from_dict(dict(source))
-        chosen = config.get(context)
-    except (ConfigError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InvalidKubeconfig(f"{where}: {error}; write one with `kubectl config view --raw --minify`") from error
-    except Exception as error:  # a YAML error has no common base that lightkube exports
-        if type(error).__module__.partition(".")[0] != "yaml":
-            raise
-        raise InvalidKubeconfig(f"{where}: not YAML: {error}") from error
-    if chosen is None or chosen.cluster is None:
-        raise InvalidKubeconfig(f"{where}: names no cluster in context {context or 'current-context'}")
+        content = yaml.safe_load(source.read_text()) if isinstance(source, Path) else source
+        if not isinstance(content, Mapping):
+            raise InvalidKubeconfig(f"{where}: not a kubeconfig; {REMEDY}")
+        chosen = KubeConfig.from_dict({key: value for key, value in content.items() if value is not None}).get(context)
+    except yaml.YAMLError as error:  # its text quotes the file, and there are credentials in it
+        mark = getattr(error, "problem_mark", None)
+        raise InvalidKubeconfig(f"{where}: not YAML{f' in line {mark.line + 1}' if mark else ''}; {REMEDY}") from None
+    except KeyError as error:
+        raise InvalidKubeconfig(f"{where}: {error} is missing; {REMEDY}") from error
+    except (ConfigError, TypeError, ValueError, OSError) as error:
+        raise InvalidKubeconfig(f"{where}: {error}; {REMEDY}") from error
     user = chosen.user
-    if user is not None and (getattr(user, "exec", None) or getattr(user, "auth_provider", None)):
-        raise InvalidKubeconfig(f"{where}: user has an exec or auth-provider plugin; give it a token or a client certificate instead")
+    if not chosen.cluster.server.startswith(("https://", "http://")):
+        raise InvalidKubeconfig(f"{where}: server {chosen.cluster.server!r} is no URL, such as https://HOST:6443")
+    if user is not None and (user.exec or user.auth_provider or user.username or user.password):
+        raise InvalidKubeconfig(
+            f"{where}: user has a password, or an exec or auth-provider plugin; give it a token or a client certificate instead"
+        )
     folder = source.parent if isinstance(source, Path) else Path()
     return Endpoint(
         server=chosen.cluster.server.rstrip("/"),
@@ -67,7 +74,11 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
     if not host or not (folder / "token").exists():
         raise InvalidKubeconfig("no --kubeconfig was given and this is not a pod with a service account; give --kubeconfig FILE")
     address = f"[{host}]" if ":" in host else host
-    tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    authority = folder / "ca.crt"
+    try:
+        tls = ssl.create_default_context(cafile=str(authority))
+    except OSError as error:
+        raise InvalidKubeconfig(f"{authority}: certificate authority cannot be used: {error}") from error
     return Endpoint(f"https://{address}:{port}", tls, lambda: (folder / "token").read_text().strip())
 
 
@@ -90,6 +101,8 @@ def _tls(cluster: Any, user: Any, folder: Path, where: str) -> ssl.SSLContext:
         if user is not None:
             certificate = _content(user.client_cert_data, user.client_cert, folder)
             key = _content(user.client_key_data, user.client_key, folder)
+            if bool(certificate) != bool(key):
+                raise InvalidKubeconfig(f"{where}: user has a client certificate without its key, or a key without its certificate")
             if certificate and key:
                 _load(tls, certificate, key)
     except (OSError, ValueError, ssl.SSLError) as error:
@@ -99,7 +112,7 @@ def _tls(cluster: Any, user: Any, folder: Path, where: str) -> ssl.SSLContext:
 
 def _content(data: str | None, path: str | None, folder: Path) -> bytes | None:
     if data:
-        return base64.b64decode(data)
+        return base64.b64decode("".join(data.split()), validate=True)
     return (folder / path).read_bytes() if path else None
 
 
@@ -108,4 +121,4 @@ def _load(tls: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(certificate + b"\n" + key)
         file.flush()
-        tls.load_cert_chain(file.name)
+        tls.load_cert_chain(file.name, password="")  # without one, OpenSSL would ask for it on the terminal

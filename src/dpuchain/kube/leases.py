@@ -36,11 +36,10 @@ class Election:
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait until the lease is ours, then do `work` while it is renewed. Raises LeadershipLost when it is not, after ending `work`."""
-        while not await self._acquire():
-            await asyncio.sleep(PERIOD)
+        acquired = await self._acquire()
         _log.info("leading", lease=str(self._key), identity=self._identity)
         working = asyncio.ensure_future(work())
-        renewing = asyncio.ensure_future(self._renew_until_lost())
+        renewing = asyncio.ensure_future(self._renew_until_lost(acquired))
         try:
             done, _ = await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -51,16 +50,21 @@ class Election:
             await asyncio.gather(working, renewing, return_exceptions=True)
             await self._release()
 
-    async def _acquire(self) -> bool:
-        try:
-            return await self._try()
-        except KubeError as error:
-            _log.warning("lease not acquired", lease=str(self._key), error=str(error))
-            return False
-
-    async def _renew_until_lost(self) -> None:
+    async def _acquire(self) -> float:
+        """Wait until the lease is ours; returns a moment before which nobody saw us take it, so that we never count on it too long."""
         loop = asyncio.get_running_loop()
-        renewed = loop.time()
+        while True:
+            began = loop.time()
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    if await self._try():
+                        return began
+            except (KubeError, TimeoutError) as error:
+                _log.warning("lease not acquired", lease=str(self._key), error=str(error))
+            await asyncio.sleep(PERIOD)
+
+    async def _renew_until_lost(self, renewed: float) -> None:
+        loop = asyncio.get_running_loop()
         while loop.time() - renewed < DEADLINE:
             await asyncio.sleep(PERIOD)
             began = loop.time()

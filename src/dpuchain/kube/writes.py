@@ -40,33 +40,35 @@ class StatusReporter(Generic[T]):
         self._client = client
         self._resource = resource
         self._events = EventRecorder(client, component)
-        self._written: dict[ObjectKey, tuple[str, T]] = {}
+        self._written: dict[ObjectKey, tuple[set[str], T]] = {}
+        """What we wrote last, with the versions that it came after: a cache that shows one of them is behind."""
 
     async def report(self, item: T, findings: Iterable[Finding], now: datetime, **fields: object) -> None:
         """Make the conditions of `item`, as a cache has it, say `findings`, and further fields of its status be as given.
 
         No request if the status says so already, be it only since our own last write, which the cache may not show yet.
         """
-        item = self._newest(item)
+        older, item = self._newest(item)
         before: Any = item.status  # type: ignore[attr-defined]  # of the five kinds that this is for
         generation = item.metadata.generation
         status = replace(before, conditions=update(before.conditions, findings, generation, now), observed_generation=generation, **fields)
         written = await write_status(self._client, self._resource, item, status)
         if written is None:
             return
-        self._written[key_of(item)] = (item.metadata.resource_version, written)
+        self._written[key_of(item)] = (older | {item.metadata.resource_version}, written)
         await self._tell(item, before, status, now)
 
     def forget(self, key: ObjectKey) -> None:
         """The object is gone."""
         self._written.pop(key, None)
 
-    def _newest(self, item: T) -> T:
-        version, written = self._written.get(key_of(item), ("", item))
-        if version == item.metadata.resource_version:
-            return written
+    def _newest(self, item: T) -> tuple[set[str], T]:
+        """`item` as it is since our last write, and the versions before that."""
+        older, written = self._written.get(key_of(item), (set(), item))
+        if item.metadata.resource_version in older:
+            return older, written
         self._written.pop(key_of(item), None)
-        return item
+        return set(), item
 
     async def _tell(self, item: T, before: Any, after: Any, now: datetime) -> None:
         was, ready = find(before.conditions, READY), find(after.conditions, READY)

@@ -1,0 +1,113 @@
+"""The difference of two objects as a patch, and whether an apply would change anything."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpuchain.api.chain import ServiceChain
+from dpuchain.kube.patches import contains, merge_patch, needs_apply
+
+trees = st.recursive(
+    st.integers() | st.text("ab", max_size=2) | st.lists(st.integers(), max_size=2),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner),
+    max_leaves=8,
+)
+objects = st.dictionaries(st.sampled_from("abc"), trees)
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """RFC 7396, section 2, word by word."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+@given(objects, objects)
+def test_a_patch_leads_from_one_to_the_other(old: dict[str, Any], new: dict[str, Any]) -> None:
+    before = copy.deepcopy((old, new))
+    assert merged(old, merge_patch(old, new)) == new
+    assert (old, new) == before
+
+
+@given(objects)
+def test_there_is_no_patch_between_equals(one: dict[str, Any]) -> None:
+    assert merge_patch(one, copy.deepcopy(one)) == {}
+
+
+def test_a_patch_names_only_what_differs() -> None:
+    assert merge_patch({"a": {"b": 1, "c": 2, "d": [1]}, "e": 0}, {"a": {"b": 1, "c": 3, "d": [1, 2]}}) == {
+        "a": {"c": 3, "d": [1, 2]},
+        "e": None,
+    }
+
+
+@given(objects, objects)
+def test_what_was_merged_in_is_contained(live: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert contains(merged(live, wanted), wanted)
+    assert contains(wanted, {})
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted"), [({}, {"a": 1}), ({"a": {"b": 1}}, {"a": {"b": 2}}), ({"a": 1}, {"a": {}}), ({"a": [1, 2]}, {"a": [1]}), (None, {})]
+)
+def test_what_is_not_contained(live: Any, wanted: Any) -> None:
+    assert not contains(live, wanted)
+
+
+OWNER = {"apiVersion": "v1", "kind": "Set", "name": "s", "uid": "u"}
+META: dict[str, Any] = {
+    "name": "x",
+    "namespace": "ns",
+    "labels": {"a": "1"},
+    "annotations": {"b": "2"},
+    "finalizers": ["f"],
+    "ownerReferences": [OWNER],
+}
+
+
+def chain(mtu: int = 1500, **metadata: Any) -> ServiceChain:
+    ports = [{"serviceInterface": {"matchLabels": {"uplink": "p0"}}}]
+    return msgspec.convert(
+        {"metadata": META | metadata, "spec": {"node": "n", "switches": [{"ports": ports, "serviceMTU": mtu}]}}, ServiceChain
+    )
+
+
+def test_nothing_is_to_be_applied_where_all_is_there_next_to_what_others_added() -> None:
+    live = chain(
+        uid="u-1",
+        resourceVersion="5",
+        generation=3,
+        labels={"a": "1", "other": "x"},
+        annotations={"b": "2", "other": "x"},
+        finalizers=["theirs", "f"],
+        ownerReferences=[OWNER | {"uid": "v"}, OWNER],
+    )
+    assert not needs_apply(chain(), live)
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        None,
+        chain(mtu=2000),
+        chain(labels={}),
+        chain(labels={"a": "other"}),
+        chain(annotations={"b": "other"}),
+        chain(finalizers=[]),
+        chain(ownerReferences=[OWNER | {"uid": "v"}]),
+    ],
+)
+def test_what_is_missing_or_different_is_to_be_applied(live: ServiceChain | None) -> None:
+    assert needs_apply(chain(), live)
