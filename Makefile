@@ -38,7 +38,7 @@ bootstrap:
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src tests $(wildcard bench/*.py)
+	$(BIN)/mypy src tests bench tools
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_budgets.py
 	$(BIN)/python tools/generate_crds.py --check

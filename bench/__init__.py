@@ -1,0 +1,1 @@
+"""The figures of the project, measured on a rack of real parts; README.md tells how."""

@@ -1,0 +1,51 @@
+"""`python -m bench`: measure everything, print the table, leave the JSON. Ends with status 1 if a goal is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from bench import chains, cni, figures
+from bench.figures import Figure, percentile
+from bench.flow_monitor import watching
+from bench.rack import Rack, raised
+from dpuchain.kube.client import Client
+
+DIRECTORY = Path(".bench") / "rack"
+
+
+def main() -> None:
+    """Run it all on one rack."""
+    with raised(DIRECTORY) as rack:
+        found = [Figure("make lab, control plane cached", rack.seconds, "s", 60), *measure(rack)]
+    figures.write(found)
+    sys.exit(not all(figure.good for figure in found))
+
+
+def measure(rack: Rack) -> list[Figure]:
+    """All figures that a running rack gives."""
+    created, applied = asyncio.run(_flows(rack))
+    added = cni.add(rack)
+    return [
+        Figure("ServiceChain created → flows, p50", percentile(created, 50), "ms", 10, len(created)),
+        Figure("ServiceChain created → flows, p99", percentile(created, 99), "ms", 25, len(created)),
+        Figure("DPUServiceChain applied → flows, p50", percentile(applied, 50), "ms", 150, len(applied)),
+        Figure("DPUServiceChain applied → flows, p99", percentile(applied, 99), "ms", 150, len(applied)),
+        Figure("CNI ADD, ours, p50", percentile(added, 50), "ms", 60, len(added)),
+        Figure("CNI ADD, ours, p99", percentile(added, 99), "ms", 60, len(added)),
+        Figure("agent resident memory", rack.agent_resident_mebibytes("dpu-1"), "MB", 80),
+    ]
+
+
+async def _flows(rack: Rack) -> tuple[list[float], list[float]]:
+    cluster = Client.from_kubeconfig(rack.kubeconfig("cluster-1"), user_agent="bench")
+    host = Client.from_kubeconfig(rack.kubeconfig("host"), user_agent="bench")
+    async with cluster, host, watching(rack.directory / "dpu-1") as monitor:
+        port = await chains.prepare(rack, cluster)
+        created = await chains.service_chain(cluster, monitor, port)
+        return created, await chains.dpu_service_chain(rack, host, monitor, port)
+
+
+if __name__ == "__main__":
+    main()
