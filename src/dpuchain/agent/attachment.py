@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from dpuchain.api.meta import ObjectKey
 
 # Error codes of the specification, section 5.
 UNSUPPORTED_FIELD, INVALID_ENVIRONMENT, IO_FAILURE, DECODE_FAILURE, INVALID_CONFIG, TRY_AGAIN, UNAVAILABLE = 2, 4, 5, 6, 7, 11, 50
 LONGEST_DEVICE_NAME = 15
+LONGEST_PREFIX = 12
+"""40 bits after `veth`; the rest of a device's name tells the attempts for one attachment apart."""
 
 
 class CniError(Exception):
@@ -69,7 +73,8 @@ class Config(
     name: str
     bridge: str | None = None
     previous: Result | None = None
-    valid: tuple[ValidAttachment, ...] | None = None
+    valid: tuple[ValidAttachment, ...] | UnsetType | None = UNSET
+    """None stands for an empty list: runtimes in Go write an empty slice as null."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -100,10 +105,10 @@ class Request(msgspec.Struct, frozen=True):
             raise CniError(INVALID_ENVIRONMENT, f"CNI_ARGS lacks {error.args[0]}", "only pods of Kubernetes can be wired") from error
 
     @property
-    def device(self) -> str:
-        """Name of the pair's end on the node: the same for the same attachment, so that a repeated call finds it."""
-        digest = hashlib.sha256(f"{self.container_id}\0{self.ifname}".encode()).hexdigest()
-        return f"veth{digest}"[:LONGEST_DEVICE_NAME]
+    def prefix(self) -> str:
+        """What the name of the pair's end on the node begins with: the same for the same attachment, so that a later call finds it."""
+        digest = hashlib.sha256(f"{self.container_id}\0{self.ifname}".encode()).digest()
+        return f"veth{base64.b32encode(digest).decode().lower()}"[:LONGEST_PREFIX]
 
 
 def decode_request(body: bytes) -> Request:
@@ -112,23 +117,30 @@ def decode_request(body: bytes) -> Request:
         request = msgspec.json.decode(body, type=Request)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CniError(DECODE_FAILURE, "the call cannot be understood", str(error)) from error
-    if len(request.ifname) > LONGEST_DEVICE_NAME:
+    if len(request.ifname.encode()) > LONGEST_DEVICE_NAME:
         raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {request.ifname!r} has more than {LONGEST_DEVICE_NAME} characters")
+    if "\0" in request.netns:
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {request.netns!r} is not a path")
     return request
 
 
 def decode_config(request: Request, bridge: str) -> Config:
-    """The configuration of a call, for the agent of `bridge`. CniError, naming the field, if it asks for what is not supported."""
+    """The configuration of a call, for the agent of `bridge`. CniError, naming the field, if it asks for what is not supported.
+
+    DEL and GC take any: what a configuration asks for in vain was never made, and what was made must go though it has changed since.
+    """
     try:
         config = msgspec.convert(request.config, type=Config)
     except msgspec.MsgspecError as error:
         raise CniError(INVALID_CONFIG, "the network configuration is not valid", str(error)) from error
-    unknown = sorted(request.config.keys() - KNOWN_FIELDS)
-    if request.config.get("ipam") == {}:
-        unknown.remove("ipam")
+    if request.command in ("DEL", "GC"):
+        return config
+    unknown = {name: value for name, value in sorted(request.config.items()) if name not in KNOWN_FIELDS and (name, value) != ("ipam", {})}
     if unknown:
-        remedy = "remove them from the NetworkAttachmentDefinition"
-        raise CniError(UNSUPPORTED_FIELD, f"unsupported fields in network {config.name}: {', '.join(unknown)}", remedy)
+        fields = ", ".join(f"{name}={value!r:.100}" for name, value in unknown.items())
+        raise CniError(
+            UNSUPPORTED_FIELD, f"unsupported fields in network {config.name}: {fields}", "remove them from the NetworkAttachmentDefinition"
+        )
     if config.bridge not in (None, bridge):
         raise CniError(INVALID_CONFIG, f"network {config.name} is of bridge {config.bridge}", f"the agent of this node serves {bridge}")
     return config

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from dpuchain.agent.attachment import INVALID_ENVIRONMENT, IO_FAILURE, CniError, Request, decode_request
+from dpuchain.agent.attachment import INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, CniError, Request, decode_request
 
 LONGEST_CALL = 1 << 20
 CALL_SECONDS = 55.0
@@ -49,8 +49,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ans
 async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> dict[str, Any]:
     try:
         async with asyncio.timeout(CALL_SECONDS):
+            body = await _body(reader)  # whoever is refused hears so only if all that he sent has been read
             _check_peer(writer.get_extra_info("socket"))
-            request = decode_request(await _body(reader))
+            request = decode_request(body)
             log = _log.bind(command=request.command, container=request.container_id[:12], interface=request.ifname, args=request.args)
             try:
                 result = await answer(request)
@@ -68,9 +69,9 @@ async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answ
 async def _body(reader: asyncio.StreamReader) -> bytes:
     body = bytearray()
     while chunk := await reader.read(65536):
-        body += chunk
-        if len(body) > LONGEST_CALL:
-            raise CniError(INVALID_ENVIRONMENT, f"the call has more than {LONGEST_CALL} bytes")
+        body += chunk[: LONGEST_CALL + 1 - len(body)]
+    if len(body) > LONGEST_CALL:
+        raise CniError(INVALID_CONFIG, f"the call has more than {LONGEST_CALL} bytes")
     return bytes(body)
 
 

@@ -24,8 +24,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17
 """linux/ethtool.h: switch the sender's checksum offload."""
-UP = 0x1
-"""IFF_UP of linux/if.h."""
+UP, LOWER_UP = 0x1, 0x10000
+"""IFF_UP and IFF_LOWER_UP of linux/if.h."""
 
 
 class KernelError(Exception):
@@ -34,21 +34,21 @@ class KernelError(Exception):
 
 @dataclass(frozen=True)
 class Link:
-    """A network device."""
+    """A network device. `carrier` is whether its other end is up too."""
 
     name: str
     mac: str
     mtu: int
     up: bool
+    carrier: bool
 
 
 def make_veth(name: str, namespace: Path, peer: str, mtu: int) -> tuple[Link, Link]:
     """Make a pair with one end called `name` here and the other called `peer` in the network namespace, both up.
 
-    A left-over `name` goes first. Both ends leave no checksum to the other: a userspace datapath sends frames as they are. KernelError
-    if the kernel refuses, for one because the namespace has a `peer` already; then nothing is left.
+    Both ends leave no checksum to the other: a userspace datapath sends frames as they are. KernelError if the kernel refuses, for one
+    because the namespace has a `peer` already; then nothing is left.
     """
-    delete_link(name)
     with _opened(namespace) as descriptor, IPRoute() as ip:
         end = {"ifname": peer, "net_ns_fd": descriptor, "mtu": mtu}
         _checked(f"make {name} and {peer} in {namespace}", lambda: ip.link("add", ifname=name, kind="veth", mtu=mtu, peer=end))
@@ -57,21 +57,22 @@ def make_veth(name: str, namespace: Path, peer: str, mtu: int) -> tuple[Link, Li
             with _inside(descriptor, namespace), IPRoute() as there:
                 return here, _bring_up(there, peer)
         except KernelError:
-            delete_link(name)
+            delete_links(name)
             raise
 
 
-def delete_link(name: str) -> None:
-    """Remove a device of this namespace, and with it its other end; nothing happens if there is none."""
+def delete_links(prefix: str) -> None:
+    """Remove the devices of this namespace whose names begin so, and with them their other ends; nothing happens if there are none."""
+    found = [(index, name) for index, name in socket.if_nameindex() if name.startswith(prefix)]
+    if not found:
+        return
     with IPRoute() as ip:
-        index = _index(ip, name)
-        if index is None:
-            return
-        try:
-            ip.link("del", index=index)
-        except NetlinkError as error:
-            if error.code != errno.ENODEV:
-                raise KernelError(f"delete {name}: {error}") from error
+        for index, name in found:
+            try:
+                ip.link("del", index=index)
+            except NetlinkError as error:
+                if error.code != errno.ENODEV:
+                    raise KernelError(f"delete {name}: {error}") from error
 
 
 def find_link(name: str, namespace: Path) -> Link | None:
@@ -92,8 +93,9 @@ def _bring_up(ip: IPRoute, name: str) -> Link:
 
 def _link(ip: IPRoute, index: int) -> Link:
     message = _checked(f"read device {index}", lambda: ip.link("get", index=index))[0]
-    attributes = dict(message["attrs"])
-    return Link(attributes["IFLA_IFNAME"], attributes["IFLA_ADDRESS"], attributes["IFLA_MTU"], bool(message["flags"] & UP))
+    attributes, flags = dict(message["attrs"]), message["flags"]
+    name, mac, mtu = (attributes[f"IFLA_{key}"] for key in ("IFNAME", "ADDRESS", "MTU"))
+    return Link(name, mac, mtu, up=bool(flags & UP), carrier=bool(flags & LOWER_UP))
 
 
 def _index(ip: IPRoute, name: str) -> int | None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from dpuchain.agent import netlink
 from dpuchain.agent.attachment import (
+    INVALID_CONFIG,
     IO_FAILURE,
+    LONGEST_DEVICE_NAME,
     TRY_AGAIN,
     UNAVAILABLE,
     CniError,
@@ -30,7 +36,7 @@ from dpuchain.api.kubernetes import Pod
 from dpuchain.chain.mtu import of_pod_interface
 from dpuchain.chain.ports import CNI_OWNER, DPF_ID, pod_dpf_id
 from dpuchain.kube.client import Client
-from dpuchain.kube.errors import KubeError
+from dpuchain.kube.errors import KubeError, NotFound
 from dpuchain.ovs.changes import AddPort, DeletePort
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import OvsError, Rejected
@@ -38,6 +44,8 @@ from dpuchain.ovs.rows import Absent, PortRow
 
 PORT_SECONDS = 10.0
 """How long Open vSwitch may take to give a new port its number; it takes milliseconds."""
+
+SUFFIX = string.ascii_lowercase + string.digits
 
 # Keys in the external_ids of a pod's port, by which DEL, CHECK and GC know it again.
 CONTAINER, INTERFACE, NAMESPACE, NETWORK = "contID", "contIface", "contNetns", "contNetwork"
@@ -53,6 +61,7 @@ class Wiring:
         self._client = client
         self._objects = objects
         self._database = database
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._changed = asyncio.Event()
         database.subscribe(self._wake)
 
@@ -62,19 +71,12 @@ class Wiring:
 
     async def answer(self, request: Request) -> Any:  # the result as JSON's values, None for commands without one
         """Carry out one call. CniError says what is wrong and, by its code, whether to try again."""
+        # A runtime that gave an ADD up may call DEL while it is still under way.
+        turn = self._turns.setdefault(request.prefix, asyncio.Lock())
         try:
             config = decode_config(request, self._bridge)
-            match request.command:
-                case "ADD":
-                    return msgspec.to_builtins(await self._add(request, config))
-                case "DEL":
-                    await self._delete(request)
-                case "CHECK":
-                    await self._check(request, config)
-                case "GC":
-                    await self._collect(config)
-                case "STATUS":
-                    self._status()
+            async with turn:
+                return await self._carry_out(request, config)
         except KubeError as error:
             raise CniError(TRY_AGAIN, "the API server cannot be asked about the pod", str(error)) from error
         except Rejected as error:
@@ -82,7 +84,20 @@ class Wiring:
         except OvsError as error:
             raise CniError(TRY_AGAIN, "Open vSwitch cannot be reached", str(error)) from error
         except netlink.KernelError as error:
-            raise CniError(IO_FAILURE, "the pod's devices cannot be made", str(error)) from error
+            raise CniError(IO_FAILURE, "the kernel refuses the pod's devices", str(error)) from error
+
+    async def _carry_out(self, request: Request, config: Config) -> Any:
+        match request.command:
+            case "ADD":
+                return msgspec.to_builtins(await self._add(request, config))
+            case "DEL":
+                await self._remove(request.prefix)
+            case "CHECK":
+                await self._check(request, config)
+            case "GC":
+                await self._collect(config)
+            case "STATUS":
+                self._status()
         return None
 
     async def _add(self, request: Request, config: Config) -> Result:
@@ -94,12 +109,14 @@ class Wiring:
         if not self._objects.known:
             raise CniError(TRY_AGAIN, "the node's chains are not known yet", self._objects.problem or "")
         mtu = of_pod_interface(pod.metadata.namespace, pod.metadata.labels, request.ifname, self._objects.chains, self._objects.interfaces)
-        namespace = Path(request.netns)
-        here, there = await asyncio.to_thread(netlink.make_veth, request.device, namespace, request.ifname, mtu)
+        await self._remove(request.prefix)
+        # Never a name a second time: Open vSwitch keeps a port whose device goes and comes back before it looks, but not its frames.
+        device = request.prefix + "".join(secrets.choice(SUFFIX) for _ in range(LONGEST_DEVICE_NAME - len(request.prefix)))
+        here, there = await asyncio.to_thread(netlink.make_veth, device, Path(request.netns), request.ifname, mtu)
         try:
-            await self._add_port(request, config)
+            await self._add_port(device, request, config)
         except BaseException:
-            await asyncio.to_thread(netlink.delete_link, request.device)
+            await asyncio.to_thread(netlink.delete_links, device)
             raise
         versioned = config.cni_version == "1.1.0"  # mtu came to results with 1.1.0
         ends = ((here, ""), (there, request.netns))
@@ -111,18 +128,21 @@ class Wiring:
         key, uid = request.pod, request.arguments.get("K8S_POD_UID", "")
         pod = self._objects.pods.get(key)
         if pod is None or uid not in ("", pod.metadata.uid):
-            pod = await self._client.get(POD, key)
+            try:
+                pod = await self._client.get(POD, key)
+            except NotFound as error:
+                raise CniError(IO_FAILURE, f"pod {key} is not there any more", str(error)) from error
         if uid not in ("", pod.metadata.uid):
             raise CniError(IO_FAILURE, f"pod {key} with uid {uid} is not there any more", f"there is one with uid {pod.metadata.uid}")
         return pod
 
-    async def _add_port(self, request: Request, config: Config) -> None:
+    async def _add_port(self, device: str, request: Request, config: Config) -> None:
         """Add the port and wait for its number. A port of an earlier sandbox of the same pod goes in the same transaction."""
         mark = pod_dpf_id(request.pod, request.ifname)
         earlier = [
             DeletePort(self._bridge, row.name, owner=mark)
             for row in self._cni_ports().values()
-            if row.interface_external_ids.get(DPF_ID) == mark and row.name != request.device
+            if row.interface_external_ids.get(DPF_ID) == mark
         ]
         identity = {
             CONTAINER: request.container_id,
@@ -130,15 +150,15 @@ class Wiring:
             NAMESPACE: request.netns,
             NETWORK: config.name,
         }
-        port = AddPort(self._bridge, request.device, external_ids={**CNI_OWNER, **identity}, interface_external_ids={DPF_ID: mark})
+        port = AddPort(self._bridge, device, external_ids={**CNI_OWNER, **identity}, interface_external_ids={DPF_ID: mark})
         await self._database.apply([*earlier, port])
         try:
             async with asyncio.timeout(PORT_SECONDS):
-                await self._numbered(request.device)
+                await self._numbered(device)
         except TimeoutError as error:
-            await self._database.apply([DeletePort(self._bridge, request.device)])
+            await self._database.apply([DeletePort(self._bridge, device)])
             raise CniError(
-                TRY_AGAIN, f"Open vSwitch gave port {request.device} no number in {PORT_SECONDS:.0f} s", "see ovs-vswitchd.log"
+                TRY_AGAIN, f"Open vSwitch gave port {device} no number in {PORT_SECONDS:.0f} s", "see ovs-vswitchd.log"
             ) from error
 
     async def _numbered(self, name: str) -> None:
@@ -153,21 +173,19 @@ class Wiring:
                 raise CniError(IO_FAILURE, f"Open vSwitch cannot use device {name}", row.error)
             await changed.wait()
 
-    async def _delete(self, request: Request) -> None:
-        """Remove port and pair. What is gone already is fine; what could not be found out is an error."""
-        await self._remove(request.device)
-
-    async def _remove(self, device: str) -> None:
-        row = self._ports().get(device)
-        if row is not None:
+    async def _remove(self, prefix: str) -> None:
+        """Remove port and pair. What is gone already is fine, with the whole bridge too; what could not be found out is an error."""
+        rows = self._database.ports(self._bridge)
+        found = [] if isinstance(rows, Absent) else [row for name, row in rows.items() if name.startswith(prefix)]
+        for row in found:
             if not made_by_cni(row):
-                raise CniError(IO_FAILURE, f"port {device} was not made by this plugin", "it is left alone")
-            await self._database.apply([DeletePort(self._bridge, device)])
-        await asyncio.to_thread(netlink.delete_link, device)
+                raise CniError(IO_FAILURE, f"port {row.name} was not made by this plugin", "it is left alone")
+        await self._database.apply([DeletePort(self._bridge, row.name) for row in found])
+        await asyncio.to_thread(netlink.delete_links, prefix)
 
     async def _check(self, request: Request, config: Config) -> None:
         mark = pod_dpf_id(request.pod, request.ifname)
-        row = self._cni_ports().get(request.device)
+        row = next((row for name, row in self._cni_ports().items() if name.startswith(request.prefix)), None)
         if row is None:
             raise CniError(IO_FAILURE, f"bridge {self._bridge} has no port for {mark}", "the pod must be restarted")
         if row.interface_external_ids.get(DPF_ID) != mark:
@@ -177,6 +195,8 @@ class Wiring:
         link = await asyncio.to_thread(netlink.find_link, request.ifname, Path(request.netns))
         if link is None or not link.up:
             raise CniError(IO_FAILURE, f"interface {request.ifname} of {request.pod} is {'down' if link else 'gone'}")
+        if not link.carrier:
+            raise CniError(IO_FAILURE, f"interface {request.ifname} of {request.pod} has no carrier", f"{row.name} on the node is down")
         expected = {i.name: i for i in config.previous.interfaces if i.sandbox} if config.previous else {}
         before = expected.get(request.ifname)
         if before is not None and before.mac.lower() not in ("", link.mac.lower()):
@@ -184,13 +204,20 @@ class Wiring:
 
     async def _collect(self, config: Config) -> None:
         """Remove the ports of this network whose attachments the runtime no longer knows."""
-        if config.valid is None:
-            raise CniError(IO_FAILURE, "GC without cni.dev/valid-attachments", "nothing is removed")
+        if config.valid is UNSET:
+            raise CniError(INVALID_CONFIG, "GC without cni.dev/valid-attachments", "nothing is removed")
+        failures = []
         for name, row in self._cni_ports().items():
             identity = ValidAttachment(row.external_ids.get(CONTAINER, ""), row.external_ids.get(INTERFACE, ""))
-            if row.external_ids.get(NETWORK) == config.name and identity not in config.valid:
-                _log.info("removing the port of an attachment that is gone", port=name, mark=row.interface_external_ids.get(DPF_ID))
+            if row.external_ids.get(NETWORK) != config.name or identity in (config.valid or ()):
+                continue
+            _log.info("removing the port of an attachment that is gone", port=name, mark=row.interface_external_ids.get(DPF_ID))
+            try:
                 await self._remove(name)
+            except (netlink.KernelError, Rejected) as error:
+                failures.append(f"{name}: {error}")
+        if failures:
+            raise CniError(IO_FAILURE, "not everything that is gone could be removed", "; ".join(failures))
 
     def _status(self) -> None:
         if self._objects.problem is not None:

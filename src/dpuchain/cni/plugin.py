@@ -83,10 +83,14 @@ def _forward(command: str, config: dict[str, object]) -> object:
         "config": config,
     }
     path = os.environ.get("DPUCHAIN_CNI_SOCKET", SOCKET)
-    answer = _ask(path, json.dumps(request).encode(), UNAVAILABLE if command == "STATUS" else TRY_AGAIN)
+    try:
+        call = json.dumps(request).encode()
+    except RecursionError as error:  # just shallow enough to be read
+        raise CniError(DECODE_FAILURE, "the network configuration is nested too deeply", str(error)) from error
+    answer = _ask(path, call, UNAVAILABLE if command == "STATUS" else TRY_AGAIN)
     if "error" in answer:
-        error = answer["error"]
-        raise CniError(error["code"], error["msg"], error.get("details", ""))
+        said = answer["error"]
+        raise CniError(said["code"], said["msg"], said.get("details", ""))
     return answer.get("result")
 
 
