@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from dpuchain.api.chain import ServiceChainSet
 from dpuchain.api.fleet import DPUCluster
 from dpuchain.api.interface import ServiceInterfaceSet
 from dpuchain.api.kinds import DAEMON_SET, SECRET, SECRET_METADATA, SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET
-from dpuchain.api.kubernetes import DaemonSet, Metadata, Secret
+from dpuchain.api.kubernetes import DaemonSet, Metadata
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
@@ -24,6 +24,10 @@ from dpuchain.kube.kubeconfig import InvalidKubeconfig
 
 KUBECONFIG_KEY = "admin.conf"
 """Key in a DPUCluster's Secret that holds the kubeconfig."""
+FIRST_LOOK_SECONDS = 5.0
+"""How long at most nothing is said because it is not known yet whether a cluster can be reached."""
+FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+"""Fields of a kubeconfig that name files: ours, which are nothing that a Secret may have sent to a server of its choice."""
 
 _log = structlog.get_logger(__name__)
 
@@ -45,11 +49,14 @@ class Member:
         """A connection by this kubeconfig; its caches are to be run. Raises InvalidKubeconfig."""
         try:
             content = yaml.safe_load(kubeconfig)
-        except yaml.YAMLError as error:
-            raise InvalidKubeconfig(f"the kubeconfig of DPUCluster {cluster} is not YAML") from error
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise InvalidKubeconfig("is not YAML") from None  # whose text would quote credentials
         if not isinstance(content, dict):
-            raise InvalidKubeconfig(f"the kubeconfig of DPUCluster {cluster} is not a mapping")
+            raise InvalidKubeconfig("is not a mapping")
         client = Client.from_kubeconfig(content, user_agent="dpuchain-host")
+        named = _named_files(content)
+        if named:
+            raise InvalidKubeconfig(f"names a file ({', '.join(named)}); put the content there with `kubectl config view --raw --flatten`")
         return cls(
             cluster,
             client,
@@ -85,6 +92,7 @@ class Members:
         self._members: dict[ObjectKey, Member] = {}
         self._problems: dict[ObjectKey, str] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
+        self._undecided: dict[ObjectKey, asyncio.TimerHandle] = {}
         self._joined: list[Callable[[Member], None]] = []
         self._changed: list[Callable[[], None]] = []
         self._group: asyncio.TaskGroup | None = None
@@ -93,6 +101,14 @@ class Members:
         """Call `joined` with each cluster that can be spoken to, and `changed` whenever one comes, goes, fails or recovers."""
         self._joined.append(joined)
         self._changed.append(changed)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known of each cluster that it can be used, or that it cannot.
+
+        Before that, a status would tell of our beginning and not of the world. It does not last: `changed` is called when it is over.
+        """
+        return not self._undecided
 
     def __iter__(self) -> Iterator[tuple[DPUCluster, Member | None, str | None]]:
         """Each DPUCluster with its connection, and why it cannot be used now (None if it can)."""
@@ -122,8 +138,11 @@ class Members:
             task.cancel()
         self._problems.pop(change.key, None)
         if new is not None and self._group is not None:
+            self._begin(change.key)
             self._tasks[change.key] = self._group.create_task(self._keep(new))
-        self._tell()
+            self._tell()
+        else:
+            self._decided(change.key)
 
     async def _keep(self, cluster: DPUCluster) -> None:
         """Follow the cluster's kubeconfig Secret, and have a connection by what it says."""
@@ -131,27 +150,32 @@ class Members:
         if cluster.spec.kubeconfig is None:
             self._fail(key, "has no spec.kubeconfig yet")
             return
-        secrets = Cache(self._host, SECRET, namespace=key.namespace, field_selector=f"metadata.name={cluster.spec.kubeconfig}")
+        name = ObjectKey(key.namespace, cluster.spec.kubeconfig)
+        secrets = Cache(self._host, SECRET, namespace=key.namespace, field_selector=f"metadata.name={name.name}")
         changed = asyncio.Event()
         secrets.subscribe(lambda _: changed.set())
         async with asyncio.TaskGroup() as group:
             group.create_task(secrets.run())
             await secrets.synced()
             connection: asyncio.Task[None] | None = None
+            before: dict[str, str] | None = None
             while True:
                 changed.clear()
-                if connection is not None:
-                    connection.cancel()
-                secret = secrets.get(ObjectKey(key.namespace, cluster.spec.kubeconfig))
-                connection = group.create_task(self._connect(cluster, secret))
+                secret = secrets.get(name)
+                data = secret.data if secret is not None else None
+                if connection is None or data != before:
+                    if connection is not None:
+                        connection.cancel()
+                    self._begin(key)
+                    connection = group.create_task(self._connect(key, name, data))
+                    before = data
                 await changed.wait()
 
-    async def _connect(self, cluster: DPUCluster, secret: Secret | None) -> None:
-        key = key_of(cluster)
+    async def _connect(self, key: ObjectKey, secret: ObjectKey, data: Mapping[str, str] | None) -> None:
         try:
-            member = Member.of(key, _kubeconfig(cluster, secret))
+            member = Member.of(key, _kubeconfig(data))
         except InvalidKubeconfig as error:
-            self._fail(key, str(error))
+            self._fail(key, f"cannot be used: {KUBECONFIG_KEY} of Secret {secret} {error}")
             return
         try:
             async with member.client, asyncio.TaskGroup() as group:
@@ -160,36 +184,51 @@ class Members:
                 for joined in self._joined:
                     joined(member)
                 for cache in member.caches:
-                    cache.subscribe_failing(self._tell)
+                    cache.subscribe_failing(lambda: self._decided(key))
                     group.create_task(cache.run())
-                    group.create_task(self._announce(cache))
-                self._tell()
+                for cache in member.caches:
+                    await cache.synced()
+                self._decided(key)
         finally:
             if self._members.get(key) is member:
                 del self._members[key]
             self._tell()
 
-    async def _announce(self, cache: Cache[Any]) -> None:
-        await cache.synced()
+    def _begin(self, key: ObjectKey) -> None:
+        """From now on it is not known whether the cluster can be used; not for long."""
+        if key in self._undecided:
+            self._undecided.pop(key).cancel()
+        self._undecided[key] = asyncio.get_running_loop().call_later(FIRST_LOOK_SECONDS, self._decided, key)
+
+    def _decided(self, key: ObjectKey) -> None:
+        timer = self._undecided.pop(key, None)
+        if timer is not None:
+            timer.cancel()
         self._tell()
 
     def _fail(self, key: ObjectKey, problem: str) -> None:
         _log.warning("DPU cluster cannot be used", cluster=str(key), problem=problem)
         self._problems[key] = problem
-        self._tell()
+        self._decided(key)
 
     def _tell(self) -> None:
         for callback in self._changed:
             callback()
 
 
-def _kubeconfig(cluster: DPUCluster, secret: Secret | None) -> bytes:
-    name = f"Secret {cluster.metadata.namespace}/{cluster.spec.kubeconfig}"
-    if secret is None:
-        raise InvalidKubeconfig(f"{name}, which spec.kubeconfig names, does not exist: create it with the key {KUBECONFIG_KEY}")
-    if KUBECONFIG_KEY not in secret.data:
-        raise InvalidKubeconfig(f"{name} has no key {KUBECONFIG_KEY}: put the kubeconfig there")
+def _kubeconfig(data: Mapping[str, str] | None) -> bytes:
+    """The kubeconfig in a Secret's data (None: there is no Secret). InvalidKubeconfig, whose text goes on after the name of the key."""
+    if data is None:
+        raise InvalidKubeconfig("does not exist, as there is no such Secret; create it")
+    if not data.get(KUBECONFIG_KEY):
+        raise InvalidKubeconfig("does not exist or is empty; put the kubeconfig there")
     try:
-        return base64.b64decode(secret.data[KUBECONFIG_KEY], validate=True)
-    except binascii.Error as error:
-        raise InvalidKubeconfig(f"{name}: {KUBECONFIG_KEY} is not base64") from error
+        return base64.b64decode(data[KUBECONFIG_KEY], validate=True)
+    except binascii.Error:
+        raise InvalidKubeconfig("is not base64") from None
+
+
+def _named_files(content: Mapping[str, Any]) -> list[str]:
+    """The fields of a well-formed kubeconfig that name files."""
+    parts = [entry[kind] for kind in ("cluster", "user") for entry in content.get(f"{kind}s") or ()]
+    return sorted({field for part in parts for field in FILES if part and part.get(field)})

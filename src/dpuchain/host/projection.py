@@ -38,6 +38,8 @@ class Projection:
         self._members = members
         self._clock = clock
         self._cache: Any = objects.chains if kind.resource is objects.chains.resource else objects.interfaces
+        self._applied: dict[ObjectKey, dict[ObjectKey, Any]] = {}
+        """What each set was made of last, by cluster: a live set does not tell a label that is no longer wanted from somebody else's."""
         self._reporter: StatusReporter[Any] = StatusReporter(client, kind.resource, HOST_FIELD_OWNER)
 
     async def reconcile(self, key: ObjectKey) -> None:
@@ -45,6 +47,7 @@ class Projection:
         item = self._cache.get(key)
         if item is None:
             self._reporter.forget(key)
+            self._applied.pop(key, None)
             return
         try:
             if item.metadata.deletion_timestamp is not None:
@@ -57,47 +60,55 @@ class Projection:
 
     async def _carry_out(self, item: Any) -> None:
         wanted = self._kind.project(item)
-        problem = self._problem(item)
+        impossible = selector_problem(cluster_selector(item.spec), "spec.dpuClusterSelector")
+        if impossible is not None:  # it selects nothing, which nobody can have meant: what is there stays
+            findings = summarize_clusters(self._kind.reconciled, self._kind.ready, [], [], impossible)
+            await self._reporter.report(item, findings, self._clock.now())
+            return
+        problem = self._kind.problem(item, self._objects.high_speed_mtu)
+        selected: list[InCluster] = []
         stale: list[ObjectKey] = []
-        work: list[Awaitable[InCluster | None]] = []
+        writes: list[Awaitable[InCluster]] = []
+        removals: list[Awaitable[str | None]] = []
         for cluster, member, trouble in self._members:
+            key = key_of(cluster)
             if selects(item.spec, cluster):
-                work.append(self._write(wanted, key_of(cluster), member, trouble, write=problem is None))
-            elif member is not None and self._ours(item, member) is not None:
-                stale.append(key_of(cluster))
-                work.append(self._remove(item, member))
-        outcomes = await asyncio.gather(*work)
-        selected = [outcome for outcome in outcomes if isinstance(outcome, InCluster)]
-        findings = summarize_clusters(self._kind.reconciled, self._kind.ready, selected, stale, problem)
-        await self._reporter.report(item, findings, self._clock.now())
-        failed = [f"{entry.cluster}: {entry.error}" for entry in selected if entry.error is not None]
-        if failed and problem is None:
+                if member is None or trouble is not None:
+                    selected.append(InCluster(key, key_of(item), f"DPUCluster {key} {trouble}", None, up_to_date=False))
+                else:
+                    writes.append(self._write(wanted, member, write=problem is None))
+            elif member is not None and (live := self._ours(item, member)) is not None:
+                stale.append(key)
+                removals.append(self._remove(live, member))
+        written, removed = await asyncio.gather(asyncio.gather(*writes), asyncio.gather(*removals))
+        findings = summarize_clusters(self._kind.reconciled, self._kind.ready, [*selected, *written], stale, problem)
+        if self._members.settled:
+            await self._reporter.report(item, findings, self._clock.now())
+        failed = [f"{entry.cluster}: {entry.error}" for entry in written if entry.error is not None]
+        failed += [failure for failure in removed if failure is not None]
+        if failed:
             raise Unfinished("; ".join(failed))
 
-    def _problem(self, item: Any) -> str | None:
-        """What is wrong with the object itself."""
-        wrong = selector_problem(cluster_selector(item.spec), "spec.dpuClusterSelector")
-        return wrong or self._kind.problem(item, self._objects.high_speed_mtu)
-
-    async def _write(self, wanted: Any, cluster: ObjectKey, member: Member | None, trouble: str | None, *, write: bool) -> InCluster:
+    async def _write(self, wanted: Any, member: Member, *, write: bool) -> InCluster:
         """Make the set in one cluster; a failure is this cluster's and nobody else's."""
         key = key_of(wanted)
-        if member is None or trouble is not None:
-            return InCluster(cluster, key, f"DPUCluster {cluster} {trouble}", None, up_to_date=False)
         live = self._kind.sets(member).get(key)
         conflict = owner_conflict(live, wanted)
         if conflict is not None:
-            return InCluster(cluster, key, f"{self._kind.set.kind} {conflict}", None, up_to_date=False)
+            return InCluster(member.cluster, key, f"{self._kind.set.kind} {conflict}", None, up_to_date=False)
         if live is not None and live.metadata.deletion_timestamp is not None:
-            return InCluster(cluster, key, None, "is being deleted; it is made again when it is gone", up_to_date=False)
-        if write and needs_apply(wanted, live):
+            return InCluster(member.cluster, key, None, "is being deleted; it is made again when it is gone", up_to_date=False)
+        applied = self._applied.setdefault(key, {})
+        if write and (needs_apply(wanted, live) or applied.get(member.cluster, wanted) != wanted):
             try:
                 live = await self._apply(wanted, member)
             except KubeError as error:
-                return InCluster(cluster, key, str(error), None, up_to_date=False)
+                return InCluster(member.cluster, key, str(error), None, up_to_date=False)
         up_to_date = not needs_apply(wanted, live)
+        if write:
+            applied[member.cluster] = wanted
         cause = "not created yet" if live is None else cause_of(live, live.status.conditions)
-        return InCluster(cluster, key, None, cause, up_to_date)
+        return InCluster(member.cluster, key, None, cause, up_to_date)
 
     async def _apply(self, wanted: Any, member: Member) -> Any:
         """Apply the set, and make its namespace first if it is missing."""
@@ -116,30 +127,54 @@ class Projection:
         live = self._kind.sets(member).get(key_of(item))
         return live if live is not None and is_ours(live, item.metadata.uid) else None
 
-    async def _remove(self, item: Any, member: Member) -> None:
-        live = self._ours(item, member)
-        if live is None or live.metadata.deletion_timestamp is not None:
-            return
+    async def _remove(self, live: Any, member: Member) -> str | None:
+        """Have a set deleted; returns why that is not possible now."""
+        if live.metadata.deletion_timestamp is not None:
+            return None
         try:
             await member.client.delete(self._kind.set, key_of(live), uid=live.metadata.uid)
         except (NotFound, Conflict) as error:
             _log.debug("not there to be deleted", set=str(key_of(live)), error=str(error))
         except KubeError as error:
-            raise Unfinished(f"{member.cluster}: {error}") from error
+            return f"{member.cluster}: {error}"
+        return None
 
     async def _end(self, item: Any) -> None:
         """Delete the sets of an object that is being deleted, and let it go when they are gone from every cluster that exists."""
         remaining: list[Unready] = []
-        work = []
+        searches: list[Awaitable[tuple[Unready, str | None] | None]] = []
         for cluster, member, trouble in self._members:
-            live = self._ours(item, member) if member is not None else None
-            if trouble is not None:
-                remaining.append(Unready((f"Cluster: {key_of(cluster)}",), f"{trouble}; delete the DPUCluster if it is gone for good"))
-            elif live is not None and member is not None:
-                remaining.append(Unready((f"Cluster: {key_of(cluster)}", f"Object: {key_of(live)}"), ""))
-                work.append(self._remove(item, member))
+            where = f"Cluster: {key_of(cluster)}"
+            if member is None or trouble is not None:
+                remaining.append(Unready((where,), f"{trouble}; delete the DPUCluster if it is gone for good"))
+            else:
+                searches.append(self._end_in(item, member))
+        found = [outcome for outcome in await asyncio.gather(*searches) if outcome is not None]
+        remaining += [unready for unready, _ in found]
         if not remaining:
             await remove_finalizer(self._client, self._kind.resource, item, self._kind.finalizer)
             return
-        await self._reporter.report(item, awaiting((self._kind.reconciled, self._kind.ready), remaining), self._clock.now())
-        await asyncio.gather(*work)
+        if self._members.settled:
+            findings = awaiting((self._kind.reconciled, self._kind.ready), remaining)
+            await self._reporter.report(item, findings, self._clock.now())
+        failed = [failure for _, failure in found if failure is not None]
+        if failed:
+            raise Unfinished("; ".join(failed))
+
+    async def _end_in(self, item: Any, member: Member) -> tuple[Unready, str | None] | None:
+        """Have the set in one cluster deleted: the set, and why that is not possible now; None if there is no set any more.
+
+        The API server has the last word on that, since a cache may not show yet what we wrote a moment ago.
+        """
+        where = (f"Cluster: {member.cluster}", f"Object: {key_of(item)}")
+        live = self._ours(item, member)
+        if live is None:
+            try:
+                live = await member.client.get(self._kind.set, key_of(item))
+            except NotFound:
+                return None
+            except KubeError as error:
+                return Unready(where, str(error)), f"{member.cluster}: {error}"
+            if not is_ours(live, item.metadata.uid):
+                return None
+        return Unready(where, ""), await self._remove(live, member)
