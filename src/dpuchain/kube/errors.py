@@ -83,7 +83,10 @@ def from_response(status: int, body: bytes, action: str, retry_after: str | None
     if status == 409 and reason == "AlreadyExists":
         return AlreadyExists(text)
     if status in (400, 405, 406, 413, 415, 422):
-        return Invalid(text, _causes(details))
+        causes = _causes(details)
+        if any(field == "metadata.uid" for field, _ in causes):  # a patch that names the uid it means met an object made anew
+            return Conflict(text)
+        return Invalid(text, causes)
     by_status: dict[int, type[KubeError]] = {401: Denied, 403: Denied, 404: NotFound, 409: Conflict, 410: Expired}
     return by_status.get(status, Unreachable)(text)
 

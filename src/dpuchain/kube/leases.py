@@ -57,7 +57,7 @@ class Election:
             began = loop.time()
             try:
                 async with asyncio.timeout(DEADLINE):
-                    if await self._try():
+                    if await self._try(renew=False):
                         return began
             except (KubeError, TimeoutError) as error:
                 _log.warning("lease not acquired", lease=str(self._key), error=str(error))
@@ -70,15 +70,18 @@ class Election:
             began = loop.time()
             try:
                 async with asyncio.timeout(max(0.1, renewed + DEADLINE - began)):
-                    if not await self._try():
+                    if not await self._try(renew=True):
                         break
                 renewed = began
             except (KubeError, TimeoutError) as error:
                 _log.warning("lease not renewed", lease=str(self._key), error=str(error))
         raise LeadershipLost(f"lease {self._key} was not renewed for {DEADLINE:.0f} s or is held by somebody else")
 
-    async def _try(self) -> bool:
-        """Take or renew the lease if nobody else holds it. Whether it is ours. A clock of another machine is never compared with ours."""
+    async def _try(self, *, renew: bool) -> bool:
+        """Take the lease if nobody else holds it, or renew it if nobody else has held it since. Whether it is ours.
+
+        A clock of another machine is never compared with ours.
+        """
         now = datetime.now(UTC)
         try:
             lease = await self._client.get(LEASE, self._key)
@@ -87,9 +90,9 @@ class Election:
             await self._client.create(LEASE, Lease(metadata=meta, spec=self._spec(now, now, 0)))
             return True
         spec = lease.spec
-        if spec.holder_identity not in ("", self._identity) and not self._abandoned(lease):
-            return False
         mine = spec.holder_identity == self._identity
+        if not mine and (renew or (spec.holder_identity and not self._abandoned(lease))):
+            return False
         new = self._spec(spec.acquire_time if mine and spec.acquire_time else now, now, spec.lease_transitions + (not mine))
         patch = {"metadata": {"resourceVersion": lease.metadata.resource_version}, "spec": msgspec.to_builtins(new)}
         try:
@@ -115,13 +118,15 @@ class Election:
         )
 
     async def _release(self) -> None:
-        """Give the lease back, so that the next replica need not wait; that this fails costs only that wait."""
+        """Give the lease back, so that the next replica need not wait; that this fails costs only that wait, so it is not tried long."""
         try:
-            lease = await self._client.get(LEASE, self._key)
-            if lease.spec.holder_identity == self._identity:
-                guard = {"resourceVersion": lease.metadata.resource_version}
-                await self._client.patch(LEASE, self._key, {"metadata": guard, "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
-        except KubeError as error:
+            async with asyncio.timeout(PERIOD):
+                lease = await self._client.get(LEASE, self._key)
+                if lease.spec.holder_identity == self._identity:
+                    released = {"holderIdentity": "", "leaseDurationSeconds": 1}
+                    guard = {"resourceVersion": lease.metadata.resource_version}
+                    await self._client.patch(LEASE, self._key, {"metadata": guard, "spec": released})
+        except (KubeError, TimeoutError) as error:
             _log.warning("lease not released", lease=str(self._key), error=str(error))
 
 

@@ -35,10 +35,9 @@ def needs_apply(wanted: Object, live: Object | None) -> bool:
     """
     if live is None:
         return True
-    want, have = msgspec.to_builtins(wanted), msgspec.to_builtins(live)
-    if want.get("spec") != have.get("spec"):
+    if getattr(wanted, "spec", None) != getattr(live, "spec", None):  # as structs: a default that the server has written out is the same
         return True
-    meta, live_meta = want["metadata"], have["metadata"]
+    meta, live_meta = msgspec.to_builtins(wanted.metadata), msgspec.to_builtins(live.metadata)
     if not all(contains(live_meta.get(part, {}), meta.get(part, {})) for part in ("labels", "annotations")):
         return True
     return any(entry not in live_meta.get(part, []) for part in ("finalizers", "ownerReferences") for entry in meta.get(part, []))

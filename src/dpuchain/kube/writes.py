@@ -23,13 +23,14 @@ T = TypeVar("T", bound=Object)
 async def write_status(client: Client, resource: Resource[T], item: T, status: msgspec.Struct) -> T | None:
     """Make the status of `item` be `status` with one merge patch; None, and no request, if it is so already.
 
-    `item` is the object as last read; the patch names its uid, so that an object of the same name made since is not written (Conflict).
+    `item` is the object as last read. Conflict if it has changed since: the conditions are written as a whole, and an object of the same
+    name made since is another one (a uid in the patch would not do: the status endpoint ignores it).
     """
     old: dict[str, Any] = msgspec.to_builtins(item).get("status", {})
     patch = merge_patch(old, msgspec.to_builtins(status))
     if not patch:
         return None
-    body = {"metadata": {"uid": item.metadata.uid}, "status": patch}
+    body = {"metadata": {"resourceVersion": item.metadata.resource_version}, "status": patch}
     return await client.patch(resource, key_of(item), body, subresource="status")
 
 

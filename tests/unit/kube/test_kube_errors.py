@@ -110,6 +110,11 @@ def test_causes() -> None:
     assert error.causes == (("spec.a", "too large"), ("", ""))
 
 
+def test_a_uid_that_is_another_by_now_is_a_conflict() -> None:
+    body = status(message="m", details={"causes": [{"field": "metadata.uid", "message": "field is immutable"}]})
+    assert type(from_response(422, body, ACTION)) is Conflict
+
+
 @pytest.mark.parametrize(
     "body",
     [

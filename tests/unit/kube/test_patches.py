@@ -67,6 +67,7 @@ def test_what_is_not_contained(live: Any, wanted: Any) -> None:
 
 
 OWNER = {"apiVersion": "v1", "kind": "Set", "name": "s", "uid": "u"}
+PORTS = b'[{"serviceInterface": {"matchLabels": {"uplink": "p0"}}}]'
 META: dict[str, Any] = {
     "name": "x",
     "namespace": "ns",
@@ -95,6 +96,16 @@ def test_nothing_is_to_be_applied_where_all_is_there_next_to_what_others_added()
         ownerReferences=[OWNER | {"uid": "v"}, OWNER],
     )
     assert not needs_apply(chain(), live)
+
+
+def test_a_default_that_the_server_has_written_out_is_no_difference() -> None:
+    ports = [{"serviceInterface": {"matchLabels": {"uplink": "p0"}}}]
+    silent = msgspec.convert({"metadata": META, "spec": {"node": "n", "switches": [{"ports": ports}]}}, ServiceChain)
+    read = msgspec.json.decode(
+        b'{"metadata": {}, "spec": {"switches": [{"ports": [], "serviceMTU": 1500}]}}'.replace(b"[]", PORTS), type=ServiceChain
+    )
+    written_out = msgspec.structs.replace(silent, spec=msgspec.structs.replace(read.spec, node="n"))
+    assert not needs_apply(silent, written_out)
 
 
 @pytest.mark.parametrize(
