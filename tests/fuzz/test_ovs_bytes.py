@@ -32,6 +32,7 @@ READERS: tuple[Callable[[bytes], Any], ...] = (
     decode.bundle_reply,
     decode.multipart,
     decode.flows,
+    decode.updates,
 )
 
 JSON = st.recursive(st.none() | st.text() | st.integers(-9, 9), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))

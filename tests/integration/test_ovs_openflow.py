@@ -17,6 +17,7 @@ from dpuchain.flows.diff import diff
 from dpuchain.flows.identity import number_owners
 from dpuchain.flows.model import FlowChanges, FlowState, Output, Resubmit
 from dpuchain.lab.openvswitch import OpenVSwitch
+from dpuchain.ovs.decode import Update
 from dpuchain.ovs.errors import Rejected, Unreachable
 from dpuchain.ovs.openflow import OpenFlow
 
@@ -186,3 +187,30 @@ async def test_no_socket_is_unreachable_and_says_so(tmp_path: Path) -> None:
         await openflow.read_state()
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_changes_of_others_are_told_and_our_own_are_not(ovs: OpenVSwitch) -> None:
+    want = compiled((FIRST, ((1, 2), (3, 4, 5))))
+    told: list[Update] = []
+    changed = asyncio.Event()
+
+    def note(updates: list[Update]) -> None:
+        told.extend(updates)
+        changed.set()
+
+    async def next_update() -> list[Update]:
+        async with asyncio.timeout(10):
+            await changed.wait()
+        changed.clear()
+        return [told.pop() for _ in range(len(told))]
+
+    async with opened(ovs.management) as openflow:
+        openflow.watch(note)
+        await openflow.apply(diff(FlowState(), want))
+        await openflow.apply(diff(want, compiled((FIRST, ((1, 2),)))))
+        await ovs.ofctl("add-flow", "cookie=0x77,table=0,priority=9,in_port=9,actions=drop")
+        assert await next_update() == [Update("added", 0, 9, 0x77)], "our own changes were told, or another's was not"
+        await ovs.ofctl("mod-flows", "cookie=0x77/-1,actions=output:1")
+        assert [update.event for update in await next_update()] == ["modified"]
+        await ovs.ofctl("del-flows", "cookie=0x77/-1")
+        assert [update.event for update in await next_update()] == ["removed"]

@@ -35,6 +35,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, name: str) -> None:
         self.name = name
         self.lost: asyncio.Future[OvsError] = asyncio.get_running_loop().create_future()
+        self.on_updates: Callable[[list[decode.Update]], None] = lambda _: None
         self._greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
@@ -115,9 +116,11 @@ class Connection(asyncio.Protocol):
         self.send([encode.message(of.ECHO_REPLY, transaction, body)])
 
     def _on_multipart(self, transaction: int, body: bytes) -> None:
+        kind, more, content = decode.multipart(body)
         if transaction not in self._answers:
+            if kind == of.MULTIPART_FLOW_MONITOR:
+                self.on_updates(decode.updates(content))
             return
-        _, more, content = decode.multipart(body)
         self._content.setdefault(transaction, []).append(content)
         if not more:
             self._on_answer(transaction, b"".join(self._content.pop(transaction)))

@@ -50,6 +50,15 @@ class Error(NamedTuple):
     cause: bytes
 
 
+class Update(NamedTuple):
+    """A change to a flow that somebody else made: `added`, `removed`, `modified`, or `unknown` where the switch lost count."""
+
+    event: str
+    table: int
+    priority: int
+    cookie: int
+
+
 def _guarded(read: Callable[P, R]) -> Callable[P, R]:
     """Make every way in which bytes can be too few, or not what they should be, one error."""
 
@@ -126,6 +135,36 @@ def flows(content: bytes) -> list[Flow]:
         found.append(Flow(table, priority, match, actions, cookie, idle, hard, flags))
         offset = end
     return found
+
+
+@_guarded
+def updates(content: bytes) -> list[Update]:
+    """What a flow monitor tells of others' changes; what this connection has changed itself is left out."""
+    found = []
+    for event, length, part in _updates(content):
+        if event in _UPDATES:
+            if length < of.UPDATE_FULL.size:
+                message = f"an update of {length} bytes is shorter than its head"
+                raise ValueError(message)
+            _, _, table, _, _, _, priority, cookie = of.UPDATE_FULL.unpack_from(part)
+            found.append(Update(_UPDATES[event], table, priority, cookie))
+        elif event != of.UPDATE_ABBREVIATED:
+            found.append(Update("unknown", -1, -1, 0))  # the switch paused the monitor: whatever may have happened meanwhile
+    return found
+
+
+_UPDATES = {of.UPDATE_ADDED: "added", of.UPDATE_REMOVED: "removed", of.UPDATE_MODIFIED: "modified"}
+
+
+def _updates(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    offset = 0
+    while offset < len(content):
+        length, event = of.UPDATE_HEADER.unpack_from(content, offset)
+        if length < of.UPDATE_HEADER.size or offset + length > len(content):
+            message = f"an update of {length} bytes does not fit into {len(content) - offset}"
+            raise ValueError(message)
+        yield event, length, content[offset : offset + length]
+        offset += length
 
 
 def _parts(data: bytes, head: struct.Struct, *, pad: bool = False) -> Iterator[tuple[int, bytes]]:

@@ -34,6 +34,13 @@ def message(kind: int, transaction: int, body: bytes = b"") -> bytes:
     return of.HEADER.pack(of.VERSION, kind, of.HEADER.size + len(body), transaction) + body
 
 
+def monitor_request(monitor: int, table: int) -> bytes:
+    """Body of the multipart request to be told of each change in `table`; the number tells monitors of one connection apart."""
+    head = of.MULTIPART_HEADER.pack(of.MULTIPART_FLOW_MONITOR, 0)
+    body = of.MONITOR_REQUEST_BODY.pack(monitor, of.ANY_PORT, of.ANY_GROUP, of.MONITOR_CHANGES, table, of.MONITOR_ADD)
+    return head + body + match(())
+
+
 def hello(transaction: int) -> bytes:
     """The greeting, which offers version 1.4 alone (7.5.1: one element, the bitmap of versions)."""
     return message(of.HELLO, transaction, struct.pack("!HHI", 1, 8, 1 << of.VERSION))

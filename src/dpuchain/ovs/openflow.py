@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dpuchain.flows.model import Flow, FlowChanges, FlowState, Flush
-from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, is_ours
+from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPELINE, is_ours
 from dpuchain.ovs import decode, encode
 from dpuchain.ovs import protocol as of
 from dpuchain.ovs.connection import Connection, connect, rejection
+from dpuchain.ovs.decode import Update
 from dpuchain.ovs.errors import OvsError, Unreachable
 
 # Seconds between two attempts to connect. A restarted ovs-vswitchd forwards nothing until its flows are back, so the longest wait is
 # short; an attempt at a socket that is not there costs some 30 microseconds.
 FIRST_WAIT = 0.005
 LONGEST_WAIT = 0.1
+_LEARNED_TABLES = {PIPELINE.table(learned).number for table in PIPELINE.tables for learned in table.learns}
+WRITTEN_TABLES = tuple(table.number for table in PIPELINE.tables if table.number not in _LEARNED_TABLES)
+"""The tables that are watched: those that hold flows which were compiled."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ class OpenFlow:
         self._connection: Connection | None = None
         self._failure: OvsError = Unreachable(f"{socket.name}: not connected yet")
         self._callbacks: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[list[Update]], None]] = []
         self._changed = asyncio.Event()
         self._one_bundle = asyncio.Lock()
         self._bundle = 0
@@ -52,6 +57,13 @@ class OpenFlow:
         """Call `callback` each time that the connection was made or lost."""
         self._callbacks.append(callback)
 
+    def watch(self, callback: Callable[[list[Update]], None]) -> None:
+        """Call `callback` with each change that somebody else makes to a table whose flows we write.
+
+        What a switch learns is no such change, as it has a table of its own.
+        """
+        self._watchers.append(callback)
+
     async def synced(self) -> None:
         """Return when there is a connection."""
         while not self.connected:
@@ -62,7 +74,7 @@ class OpenFlow:
         wait = FIRST_WAIT
         while True:
             try:
-                connection = await connect(self._socket)
+                connection = await self._connect()
             except OvsError as error:
                 if str(error) != str(self._failure):
                     _log.warning("%s", error)
@@ -77,6 +89,23 @@ class OpenFlow:
             finally:
                 connection.close()
                 self._switch(None)
+
+    async def _connect(self) -> Connection:
+        """Connect, and ask to be told of changes before anything is read, so that none comes between the two."""
+        connection = await connect(self._socket)
+        try:
+            connection.on_updates = self._tell
+            for number, table in enumerate(WRITTEN_TABLES):
+                await connection.ask(of.MULTIPART_REQUEST, encode.monitor_request(number, table))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _tell(self, updates: list[Update]) -> None:
+        if updates:
+            for callback in self._watchers:
+                callback(updates)
 
     def _switch(self, connection: Connection | None) -> None:
         self._connection = connection

@@ -79,6 +79,19 @@ FLOW_REQUEST_BODY = struct.Struct("!B3xII4xQQ")
 # Flow in a reply: length, table, seconds, nanoseconds, priority, idle, hard, flags, importance, cookie, packets, bytes
 FLOW_STATS_BODY = struct.Struct("!HBxIIHHHHH2xQQQ")
 
+# Flow monitors (A.3.5.17): monitor, out port, out group, flags, table, command
+MULTIPART_FLOW_MONITOR = 16
+MONITOR_REQUEST_BODY = struct.Struct("!IIIHBB")
+MONITOR_CHANGES = 0b1110  # what is added, removed and modified; what this connection does itself comes abbreviated
+MONITOR_ADD = 0
+UPDATE_HEADER = struct.Struct("!HH")  # length, event
+# Update in full: length, event, table, reason, idle, hard, priority, cookie
+UPDATE_FULL = struct.Struct("!HHBBHHH4xQ")
+UPDATE_ADDED = 1
+UPDATE_REMOVED = 2
+UPDATE_MODIFIED = 3
+UPDATE_ABBREVIATED = 4
+
 # Bundles (A.3.9)
 BUNDLE_CONTROL_BODY = struct.Struct("!IHH")  # bundle, type, flags
 BUNDLE_ADD_BODY = struct.Struct("!I2xH")  # bundle, flags
