@@ -89,6 +89,14 @@ class World:
     async def flows(self) -> list[str]:
         return [line for line in (await self.switch.ofctl("dump-flows", "--no-stats")).splitlines() if "cookie=0xd9c" in line]
 
+    async def until_flows(self, right: list[str]) -> None:
+        """Wait until our flows are these; the switch tells the agent of its flows, and nobody tells the test."""
+        for _ in range(200):
+            if (now := sorted(await self.flows())) == right:
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail("the flows are\n" + "\n".join(now) + "\ninstead of\n" + "\n".join(right))
+
     async def passes(self, source: str, target: str) -> bool:
         """Whether the switch itself says that a frame which enters by `source` leaves by `target`."""
         number = (await self.switch.vsctl("get", "interface", source, "ofport")).strip()
@@ -257,3 +265,43 @@ async def test_object_that_changes_is_followed(world: World, agent: asyncio.Task
     await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready")
     assert await world.passes("p0", "p2")
     assert not await world.passes("p0", "p1")
+
+
+async def test_changes_of_others_to_what_is_ours_are_undone_and_theirs_is_left(world: World, agent: asyncio.Task[None]) -> None:
+    for name in ("p0", "p1", "p2"):
+        await world.add_physical(name)
+    await world.add_chain("chain", ("p0", "p1", "p2"))
+    await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready")
+    right = sorted(await world.flows())
+    await world.switch.ofctl("add-flow", "cookie=0x77,table=7,priority=9,actions=drop")
+    brand = right[0].split("cookie=")[1].split(",")[0]
+    for damage in (
+        ("del-flows", "table=0,in_port=p0"),
+        ("mod-flows", "--strict", "table=0,priority=1000,in_port=p0,actions=drop"),
+        ("add-flow", f"cookie={brand},table=2,priority=5,actions=drop"),
+        ("add-flow", "cookie=0x78,table=0,priority=1000,in_port=p1,actions=drop"),
+        ("del-flows",),
+    ):
+        await world.switch.ofctl(*damage)
+        await world.until_flows(right)
+    await world.switch.vsctl("del-port", "br-sfc", "p0")
+    await world.switch.vsctl("remove", "interface", "p1", "external_ids", "dpf-id")
+    await world.until_flows(right)
+    assert (await world.switch.vsctl("get", "interface", "p1", "external_ids:dpf-id")).strip() == f'"{world.namespace}/p1"'
+
+
+async def test_fight_with_another_writer_is_slowed_and_told_until_it_ends(world: World, agent: asyncio.Task[None]) -> None:
+    for name in ("p0", "p1"):
+        await world.add_physical(name)
+    await world.add_chain("chain", ("p0", "p1"))
+    await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready")
+
+    async def other() -> None:
+        while True:
+            await world.switch.ofctl("del-flows", "table=0")
+
+    writer = asyncio.ensure_future(other())
+    await world.until(lambda: "somebody else keeps changing" in world.message(world.chains, "chain"), "told")
+    writer.cancel()
+    await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready again")
+    assert await world.passes("p0", "p1")

@@ -43,8 +43,21 @@ def claimable(rows: Mapping[str, PortRow]) -> dict[str, ObservedPort]:
     return {name: observed(row) for name, row in rows.items() if not made_by_cni(row)}
 
 
-def additions(bridge: str, rows: Mapping[str, PortRow], wanted: Mapping[str, WantedPort]) -> list[tuple[WantedPort, list[PortChange]]]:
-    """The changes that each wanted port needs which is not there as it should be.
+def numbers(rows: Mapping[str, PortRow]) -> dict[str, int]:
+    """The number that each port has."""
+    return {name: row.ofport for name, row in rows.items() if row.ofport is not None and row.ofport > 0}
+
+
+def pins(rows: Mapping[str, PortRow]) -> list[PortChange]:
+    """The requests that keep the numbers of ports which are ours: one that is taken away and made again has the number that flows name."""
+    ours = {name: row for name, row in rows.items() if DPF_ID in row.interface_external_ids}
+    return [SetInterface(name, ofport_request=number) for name, number in numbers(ours).items() if ours[name].ofport_request is None]
+
+
+def additions(
+    bridge: str, rows: Mapping[str, PortRow], wanted: Mapping[str, WantedPort], numbers: Mapping[str, int]
+) -> list[tuple[WantedPort, list[PortChange]]]:
+    """The changes that each wanted port needs which is not there as it should be; `numbers` are those that ports had when last seen.
 
     A port that is there keeps its type. One whose mark names an owner that no longer wants it (`chain.ports.assign` has decided that) is
     given over without being removed, so that frames go on.
@@ -66,6 +79,7 @@ def additions(bridge: str, rows: Mapping[str, PortRow], wanted: Mapping[str, Wan
                 external_ids=port.external_ids,
                 interface_external_ids={DPF_ID: port.dpf_id},
                 mtu_request=port.mtu_request,
+                ofport_request=None if row is not None else numbers.get(name),
             )
         )
         found.append((port, changes))

@@ -75,6 +75,7 @@ def _subscribe(
     objects.subscribe(look)
     database.subscribe(look)
     openflow.subscribe(look)
+    openflow.watch(lambda _: look())
     objects.interfaces.subscribe(lambda change: reports.enqueue(Subject("ServiceInterface", change.key)))
     objects.chains.subscribe(lambda change: reports.enqueue(Subject("ServiceChain", change.key)))
 

@@ -9,6 +9,7 @@ import structlog
 
 from dpuchain.agent import ports as rows_of
 from dpuchain.agent.evidence import Evidence, Subject, Verdict
+from dpuchain.agent.guard import PACE_SECONDS, Guard
 from dpuchain.agent.node import NodeObjects
 from dpuchain.api.meta import Object, ObjectKey, key_of
 from dpuchain.chain.ports import WantedPort, assign, dpf_id_of
@@ -42,7 +43,8 @@ class Switch:
     1. Look at the ports. Make those that are missing or wrongly marked; nothing that carries frames is touched.
     2. Look again. Resolve the chains on what is there and compile them; what cannot be resolved yet is left out and named.
     3. Change the flows in one bundle of the difference, and read back what the switch holds now.
-    4. Only then remove ports that nobody wants: no flow names them any more.
+    4. Ask for the numbers that the ports have, so that they keep them whatever happens.
+    5. Only then remove ports that nobody wants: no flow names them any more.
     """
 
     def __init__(
@@ -62,17 +64,28 @@ class Switch:
         self._database = database
         self._openflow = openflow
         self._publish = publish
+        self._guard = Guard()
         self._actual: FlowState | None = None
+        self._desired: FlowState | None = None
+        self._wanted: Mapping[str, WantedPort] = {}
+        self._numbers: dict[str, int] = {}
+        self._again: float | None = None
         openflow.subscribe(self._forget)
+        openflow.watch(lambda _: self._doubt())
 
     def _forget(self) -> None:
-        """The connection was made or lost: what the tables hold is not known."""
+        """The connection was made or lost: what the tables hold is not known, and that it is not what it was is nobody's doing."""
+        self._actual = self._desired = None
+
+    def _doubt(self) -> None:
+        """Somebody else has changed a table."""
         self._actual = None
 
     async def reconcile(self, _: str) -> float | None:
         """One pass. Without a first list of the node's objects it does nothing: what is wanted is not known."""
         if not self._objects.known:
             return None
+        self._again = None
         try:
             evidence = await self._pass()
         except Unreachable as error:
@@ -87,10 +100,10 @@ class Switch:
             raise
         self._connecting_until = 0.0
         self._show(evidence)
-        if any(verdict.flows_missing for verdict in evidence.verdicts.values()):
+        if self._again is None and any(verdict.flows_missing for verdict in evidence.verdicts.values()):
             self._actual = None
             return READ_AGAIN_SECONDS
-        return None
+        return self._again
 
     def _show(self, evidence: Evidence) -> None:
         changed = evidence.changed_since(self.evidence)
@@ -101,13 +114,19 @@ class Switch:
     async def _pass(self) -> Evidence:
         rows = self._rows()
         ports = assign(self._objects.interfaces, rows_of.claimable(rows))
-        refused = {**ports.refused, **await self._make(rows_of.additions(self._bridge, rows, ports.wanted))}
+        additions = rows_of.additions(self._bridge, rows, ports.wanted, self._numbers)
+        self._note_repairs("port", sum(self._wanted.get(port.name) == port for port, _ in additions))
+        refused = {**ports.refused, **await self._make(additions)}
+        self._wanted = {name: port for name, port in ports.wanted.items() if port.owner not in refused}
         rows = self._rows()
+        seen = {**self._numbers, **rows_of.numbers(rows)}
+        self._numbers = {name: number for name, number in seen.items() if name in rows or name in ports.wanted}
         world = NodeWorld(
             self._objects.node, tuple(self._objects.interfaces), tuple(self._objects.pods), rows_of.by_mark(rows.values()), refused
         )
         resolutions = resolve(self._objects.chains, world)
         missing = await self._program(resolutions)
+        await self._database.apply(rows_of.pins(rows))
         if self._objects.readable:
             deletions = rows_of.surplus(self._bridge, rows, ports.wanted)
             await self._database.apply(deletions)
@@ -137,10 +156,23 @@ class Switch:
         if not self._objects.readable:  # flows of a chain that cannot be read stay
             desired = FlowState(desired.flows | {flow for flow in actual.flows if flow.key not in {want.key for want in desired.flows}})
         changes = diff(actual, desired)
-        self._actual = None  # until it is known how the change ended
+        if desired == self._desired and changes and (pause := self._guard.pause(self._clock.monotonic())):
+            self._actual, self._again = None, pause
+            return _missing(resolutions, actual, desired)
+        self._note_repairs("flow", len(changes) if desired == self._desired else 0)
+        self._actual, self._desired = None, desired  # until it is known how the change ended
         await self._openflow.apply(changes)
         self._actual = await self._read_back(actual, changes)
         return _missing(resolutions, self._actual, desired)
+
+    def _note_repairs(self, kind: str, count: int) -> None:
+        """Remember that others' changes are being undone; in a fight, look again even if nothing tells to, to see its end."""
+        now = self._clock.monotonic()
+        if count:
+            _log.warning("undoing what somebody else has changed", kind=kind, count=count)
+            self._guard.repaired(kind, count, now)
+        if self._guard.fighting(now):
+            self._again = PACE_SECONDS
 
     async def _read_back(self, before: FlowState, changes: FlowChanges) -> FlowState:
         owners = {COOKIE["owner"].read(flow.cookie) for flow in (*changes.add, *changes.modify, *changes.delete)}
@@ -167,6 +199,7 @@ class Switch:
         verdicts: dict[Subject, Verdict] = {}
         released: set[Subject] = set()
         marks = {port.dpf_id for port in rows_of.claimable(rows).values()}
+        complaint = tuple(filter(None, [self._guard.complaint(self._clock.monotonic())]))
         for interface in world.interfaces:
             subject = Subject("ServiceInterface", key_of(interface))
             if interface.metadata.deletion_timestamp is None:
@@ -181,7 +214,7 @@ class Switch:
                 if resolution is None:  # it had no part in the flows that were read back just now
                     released.add(subject)
             elif resolution is not None:  # else it came while we waited for the switch; the next pass sees it
-                verdicts[subject] = _verdict(chain, resolution.problems, missing.get(key_of(chain)))
+                verdicts[subject] = _verdict(chain, (*resolution.problems, *complaint), missing.get(key_of(chain)))
         return Evidence(verdicts, frozenset(released))
 
     def _unseen(self, problem: str) -> Evidence:
