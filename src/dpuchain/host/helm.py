@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -14,7 +15,10 @@ import msgspec
 from dpuchain.chain.release import Release
 
 COMMAND_SECONDS = 300.0
-CHART_NOT_FOUND = ("not found", "no chart version found", "no cached repo found", "failed to fetch", "404")
+NO_CHART = re.compile(
+    r"chart .* not found in|no chart (version|name) found|chart repository or cannot be reached|failed to (fetch|download|perform)"
+)
+"""What Helm says when it cannot get a chart."""
 
 
 class HelmError(Exception):
@@ -41,7 +45,7 @@ class Helm:
         try:
             await self._run(kubeconfig, ["upgrade", "--install", release.name, *chart, *options], msgspec.json.encode(release.values))
         except HelmError as error:
-            if any(words in str(error) for words in CHART_NOT_FOUND):
+            if NO_CHART.search(str(error)):
                 what = f"chart {release.chart or repository} {release.version} cannot be had from {release.repo_url}"
                 raise HelmError(f"{what}: {error}; check spec.helmChart.source") from error
             raise

@@ -8,6 +8,7 @@ from typing import Any
 
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import OPERATOR_NAMESPACE
+from dpuchain.chain.release import release_name
 from dpuchain.host.helm import Helm
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.members import Member, Members
@@ -86,7 +87,7 @@ def _services_of(change: Change[Any], objects: HostObjects, look: Callable[[Obje
     """Have the services looked at that a release's record, or a DaemonSet of it, belongs to."""
     uids = {item.metadata.labels.get(OWNER_LABEL) for item in (change.old, change.new) if item is not None}
     releases = {item.metadata.annotations.get(RELEASE_NAME) for item in (change.old, change.new) if item is not None}
+    releases |= {item.metadata.labels.get("name") for item in (change.old, change.new) if item is not None}
     for service in objects.services:
-        name = service.spec.helm_chart.source.release_name or service.metadata.name
-        if service.metadata.uid in uids or name in releases:
+        if service.metadata.uid in uids or release_name(service) in releases:
             look(key_of(service))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
+import json
+import signal
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,8 +44,6 @@ if TYPE_CHECKING:
     from dpuchain.lab.toolchain import Toolchain
 
 MEMBERS = ("north", "south")
-LATER = "https://later.example/charts"
-"""A repository whose folder is empty until a test puts charts there."""
 HOST_KINDS = (kinds.DPU_SERVICE_CHAIN, kinds.DPU_SERVICE_INTERFACE, kinds.DPU_SERVICE, kinds.DPU_CLUSTER, kinds.DPF_OPERATOR_CONFIG)
 MEMBER_KINDS = (kinds.SERVICE_CHAIN_SET, kinds.SERVICE_INTERFACE_SET, kinds.DAEMON_SET)
 
@@ -60,8 +61,8 @@ class Fleet:
     background: Background
 
     def stop_api_server(self, name: str) -> None:
-        """Stop the API server of a DPU cluster; its etcd goes on."""
-        self.background.run(self.members[name].processes[-1].stop())
+        """Kill the API server of a DPU cluster; its etcd goes on."""
+        self.background.run(self.members[name].processes[-1].stop(first=signal.SIGKILL))
 
     def start_api_server(self, name: str) -> None:
         """Start it again; returns at once."""
@@ -74,7 +75,7 @@ class Fleet:
 
 @pytest.fixture(scope="package")
 def fleet(background: Background, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    from tests.conftest import define_kinds
+    from tests.conftest import RUNNING, define_kinds
 
     clusters = {name: Cluster(name, tmp_path_factory.mktemp(name), toolchain) for name in ("host", *MEMBERS)}
     folder = tmp_path_factory.mktemp("charts")
@@ -83,6 +84,8 @@ def fleet(background: Background, toolchain: Toolchain, tmp_path_factory: pytest
         (folder / "doca").mkdir()
         for cluster in clusters.values():
             stack.push_async_callback(cluster.stop)
+            stack.callback(RUNNING.remove, cluster)
+            RUNNING.append(cluster)
         await asyncio.gather(*(cluster.start() for cluster in clusters.values()))
         await asyncio.gather(*(define_kinds(cluster) for cluster in clusters.values()))
         await package(folder / "doca", toolchain, helm_environment(tmp_path_factory.mktemp("helm")))
@@ -134,6 +137,8 @@ class World:
         self.fleet = fleet
         self.namespace = namespace
         self.client = host
+        self.repository = f"https://{namespace}.example/charts"
+        """Mirrored to a folder of the test's own, named after the namespace, which is not there until the test makes it."""
         self.chains = Cache(host, kinds.DPU_SERVICE_CHAIN)
         self.interfaces = Cache(host, kinds.DPU_SERVICE_INTERFACE)
         self.services = Cache(host, kinds.DPU_SERVICE)
@@ -144,6 +149,7 @@ class World:
         self._changed = asyncio.Event()
         for cache in self.caches:
             cache.subscribe(lambda _: self._changed.set())
+            cache.subscribe_failing(self._changed.set)
 
     @property
     def caches(self) -> list[Cache[Any]]:
@@ -234,6 +240,10 @@ class World:
         content = {"metadata": meta, "spec": {"helmChart": {"source": where, "values": values}, "serviceID": "example", **spec}}
         await self.client.create(kinds.DPU_SERVICE, msgspec.convert(content, DPUService))
 
+    async def south_is_back(self) -> None:
+        """Wait until the API server of the second cluster answers again, after it was started."""
+        await self.until(lambda: self.south.chain_sets.failing is None, "back")
+
     async def make_namespace(self, place: Place) -> None:
         with contextlib.suppress(AlreadyExists):
             await place.client.create(kinds.NAMESPACE, Metadata(metadata=ObjectMeta(name=self.namespace)))
@@ -261,6 +271,22 @@ class World:
         counters = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "currentNumberScheduled": 2, "numberMisscheduled": 0}
         status = {"observedGeneration": item.metadata.generation, "numberReady": ready, **counters}
         await place.client.patch(kinds.DAEMON_SET, key_of(item), {"status": status}, subresource="status")
+
+    async def records(self, place: Place) -> tuple[Metadata, ...]:
+        """Helm's records of the test's namespace as the API server has them now."""
+        listing = await place.client.list(kinds.SECRET_METADATA, namespace=self.namespace, label_selector="owner=helm", metadata_only=True)
+        return listing.items
+
+    async def cut_off(self, place: Place, status: str) -> None:
+        """Make Helm's newest record what it is while Helm works."""
+        record = (await self.records(place))[-1]
+        path = kinds.SECRET.path(self.namespace, record.metadata.name)
+        secret = json.loads(await place.client.request("GET", path))
+        content = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+        content["info"]["status"] = status
+        secret["data"]["release"] = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
+        secret["metadata"]["labels"]["status"] = status
+        await place.client.request("PUT", path, body=json.dumps(secret).encode())
 
     def versions(self) -> dict[tuple[str, ObjectKey], str]:
         """The resource version of everything: equal before and after if nobody wrote."""
@@ -313,7 +339,7 @@ async def start(world: World) -> AsyncIterator[Callable[..., asyncio.Task[None]]
 
     def begin(identity: str | None = None) -> asyncio.Task[None]:
         fleet = world.fleet
-        helm = Helm(fleet.helm, {REPOSITORY: f"{fleet.url}/doca", LATER: f"{fleet.url}/{world.namespace}"})
+        helm = Helm(fleet.helm, {REPOSITORY: f"{fleet.url}/doca", world.repository: f"{fleet.url}/{world.namespace}"})
         client = Client.from_kubeconfig(fleet.host.kubeconfig, user_agent="host")
         tasks.append(asyncio.ensure_future(run(client, helm, "", identity)))
         return tasks[-1]

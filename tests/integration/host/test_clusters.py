@@ -1,0 +1,154 @@
+"""DPU clusters that are away, that cannot be reached by what their Secret says, and that are gone."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dpuchain.api import kinds, names
+from dpuchain.host.members import KUBECONFIG_KEY
+
+if TYPE_CHECKING:
+    from tests.integration.host.conftest import World
+
+RECONCILED, READY = names.CHAIN_SET_RECONCILED, names.CHAIN_SET_READY
+BOTH = {"north", "south"}
+SECRET = "c2VjcmV0LW9mLXNvdXRo"  # stands in kubeconfigs that cannot be used, and must stand nowhere else
+pytestmark = pytest.mark.usefixtures("controller")
+
+
+def since(message: str) -> str:
+    found = re.search(r"cannot be reached since (\S+Z):", message)
+    assert found, message
+    return found[1]
+
+
+async def test_cluster_that_is_away_hinders_no_other_and_is_back_by_itself(world: World) -> None:
+    for name in BOTH:
+        await world.add_cluster(name)
+    await world.add_chain()
+    await world.until(lambda: world.everywhere() == BOTH, "in both")
+    for place in world.places.values():
+        await world.report(place)
+    await world.told(world.chains, "chain", names.READY, "True")
+    world.fleet.stop_api_server("south")
+    try:
+        away = f"* Cluster: {world.namespace}/south\n  DPUCluster {world.namespace}/south cannot be reached since "
+        await world.told(world.chains, "chain", RECONCILED, "False", away)
+        told = since(world.message(world.chains, "chain", RECONCILED))
+        await world.add_chain("next")
+        await world.until(lambda: "north" in world.everywhere("next"), "in the one that is there")
+        await world.told(world.chains, "next", RECONCILED, "False", away)
+        assert since(world.message(world.chains, "next", RECONCILED)) == told
+        await world.client.delete(kinds.DPU_SERVICE_CHAIN, world.key("next"))
+        await world.until(
+            lambda: (item := world.north.chain_sets.get(world.key("next"))) is None or item.metadata.deletion_timestamp is not None,
+            "being deleted",
+        )
+        await world.north.let_go()
+        await world.told(world.chains, "next", RECONCILED, "False", "delete the DPUCluster if it is gone for good")
+        assert since(world.message(world.chains, "chain", RECONCILED)) == told
+    finally:
+        world.fleet.start_api_server("south")
+    await world.told(world.chains, "chain", names.READY, "True")
+    await world.until(lambda: world.chains.get(world.key("next")) is None, "gone")
+
+
+async def test_cluster_that_is_deleted_lets_objects_go_that_wait_for_it(world: World) -> None:
+    for name in BOTH:
+        await world.add_cluster(name)
+    await world.add_chain()
+    await world.until(lambda: world.everywhere() == BOTH, "in both")
+    world.fleet.stop_api_server("south")
+    try:
+        await world.told(world.chains, "chain", RECONCILED, "False", "cannot be reached since")
+        await world.client.delete(kinds.DPU_SERVICE_CHAIN, world.key("chain"))
+        await world.until(
+            lambda: (item := world.north.chain_sets.get(world.key("chain"))) is not None and item.metadata.deletion_timestamp is not None,
+            "being deleted",
+        )
+        await world.north.let_go()
+        await world.told(
+            world.chains, "chain", RECONCILED, "False", f"1 objects still exist across all DPU clusters\n* Cluster: {world.namespace}/south"
+        )
+        await world.client.delete(kinds.DPU_CLUSTER, world.key("south"))
+        await world.until(lambda: len(world.chains) == 0, "gone")
+    finally:
+        world.fleet.start_api_server("south")
+    await world.south_is_back()
+
+
+def broken_kubeconfigs(good: dict[str, Any]) -> dict[str, tuple[bytes, str]]:
+    """Kubeconfigs that cannot be used, each with the words that say why."""
+    user = {"name": "south", "user": {"token": SECRET}}
+    certificate = {"name": "south", "user": {"client-certificate-data": SECRET, "client-key-data": SECRET}}
+    helper = {"name": "south", "user": {"exec": {"apiVersion": "v1", "command": "touch", "args": [SECRET]}}}
+    file = {"name": "south", "user": {"tokenFile": "/etc/hostname"}}
+    return {
+        "not YAML": (f"users: {{token: {SECRET}".encode(), "is not YAML"),
+        "bytes": (b"\xff\xfe\x00" + SECRET.encode(), "is not YAML"),
+        "list": (json.dumps([SECRET]).encode(), "is not a mapping"),
+        "no clusters": (json.dumps({"users": [user]}).encode(), "missing"),
+        "odd clusters": (json.dumps({**good, "clusters": [SECRET]}).encode(), "kubeconfig"),
+        "no context": (json.dumps({**good, "current-context": "other"}).encode(), "Context 'other' not found"),
+        "bad certificate": (json.dumps({**good, "users": [certificate]}).encode(), "cannot be used"),
+        "helper program": (json.dumps({**good, "users": [helper]}).encode(), "exec or auth-provider plugin"),
+        "file": (json.dumps({**good, "users": [file]}).encode(), "names a file (tokenFile)"),
+    }
+
+
+async def test_secret_that_is_wrong_is_named_until_it_is_right(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    await world.add_cluster("north")
+    await world.add_bare_cluster("south")
+    await world.add_chain()
+    where = f"DPUCluster {world.namespace}/south cannot be used: {KUBECONFIG_KEY} of Secret {world.namespace}/south-kubeconfig"
+    await world.told(world.chains, "chain", RECONCILED, "False", f"{where} does not exist, as there is no such Secret")
+    await world.put_secret("south", world.kubeconfig("south"), key="value")
+    await world.told(world.chains, "chain", RECONCILED, "False", f"{where} does not exist or is empty")
+    for kubeconfig, words in broken_kubeconfigs(json.loads(world.kubeconfig("south"))).values():
+        await world.put_secret("south", kubeconfig)
+        await world.told(world.chains, "chain", RECONCILED, "False", words)
+        assert where in world.message(world.chains, "chain")
+        assert SECRET not in str(world.chains.get(world.key("chain")))
+    assert world.everywhere() == {"north"}
+    await world.put_secret("south", world.kubeconfig("south"))
+    await world.until(lambda: world.everywhere() == BOTH, "in both")
+    await world.told(world.chains, "chain", RECONCILED, "True")
+    logs = capsys.readouterr()
+    assert "DPU cluster cannot be used" in logs.out
+    assert SECRET not in logs.out + logs.err
+    events = (await world.client.list(kinds.EVENT, namespace=world.namespace)).items
+    assert SECRET not in str(events)
+
+
+async def test_rotated_kubeconfig_is_taken_up_and_a_useless_one_is_told(world: World) -> None:
+    await world.add_cluster("north")
+    await world.add_chain()
+    await world.told(world.chains, "chain", RECONCILED, "True")
+    good = json.loads(world.kubeconfig("north"))
+    stranger = world.fleet.members["north"].connection("stranger").kubeconfig("north")
+    await world.put_secret("north", json.dumps(stranger).encode())
+    await world.told(world.chains, "chain", RECONCILED, "False", 'User "stranger" cannot list resource')
+    await world.put_secret("north", json.dumps({**good, "rotated": True}).encode())
+    await world.told(world.chains, "chain", RECONCILED, "True")
+    await world.add_chain("next")
+    await world.until(lambda: world.everywhere("next") == {"north"}, "written with the new one")
+    await world.client.delete(kinds.SECRET, world.key("north-kubeconfig"))
+    await world.told(world.chains, "chain", RECONCILED, "False", "there is no such Secret")
+
+
+async def test_two_names_of_one_cluster_do_not_fight(world: World) -> None:
+    """The same DPU cluster registered twice: one set, written the same way by both, and no end of writing."""
+    await world.add_cluster("north")
+    await world.add_cluster("south", world.kubeconfig("north"))
+    await world.add_chain()
+    await world.told(world.chains, "chain", RECONCILED, "True")
+    written = world.versions()
+    for name in ("one", "two"):
+        await world.add_chain(name)
+        await world.told(world.chains, name, RECONCILED, "True")
+    now = world.versions()
+    assert {key: now[key] for key in written} == written
