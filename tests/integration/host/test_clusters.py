@@ -140,6 +140,15 @@ async def test_rotated_kubeconfig_is_taken_up_and_a_useless_one_is_told(world: W
     await world.told(world.chains, "chain", RECONCILED, "False", "there is no such Secret")
 
 
+@pytest.mark.parametrize(("server", "words"), [("https://127.0.0.1:9", "Connect call failed"), ("https://{north}", "certificate")])
+async def test_server_that_is_not_there_or_not_the_one_is_told(world: World, server: str, words: str) -> None:
+    kubeconfig = json.loads(world.kubeconfig("south"))
+    kubeconfig["clusters"][0]["cluster"]["server"] = server.format(north=world.fleet.members["north"].server.removeprefix("https://"))
+    await world.add_cluster("south", json.dumps(kubeconfig).encode())
+    await world.add_chain()
+    await world.told(world.chains, "chain", RECONCILED, "False", words)
+
+
 async def test_two_names_of_one_cluster_do_not_fight(world: World) -> None:
     """The same DPU cluster registered twice: one set, written the same way by both, and no end of writing."""
     await world.add_cluster("north")

@@ -1,0 +1,118 @@
+"""How Helm is run: with a home of its own, and with nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from dpuchain.chain.release import Release
+from dpuchain.cli.host import command
+from dpuchain.host import helm
+from dpuchain.host.helm import Helm, HelmError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RELEASE = Release("service", "dpf", "https://charts.example/stable", "chart", "1.0.0", {"size": 3})
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[[str], str]:
+    """Return `script(body)`: the path of a program that takes Helm's place."""
+
+    def write(body: str) -> str:
+        path = tmp_path / "helm"
+        path.write_text(f"#!/bin/sh\ncd {tmp_path}\n{body}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return write
+
+
+async def test_command_has_a_home_of_its_own_and_takes_it_along(
+    script: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/home/somebody/.kube/config")
+    monkeypatch.setenv("HELM_NAMESPACE", "somebodys")
+    body = 'env > seen; cp "$KUBECONFIG" kubeconfig; stat -c %a "$(dirname "$KUBECONFIG")" > mode; echo "$@" > arguments; cat > values'
+    await Helm(script(body), {}).install(b"the kubeconfig", RELEASE, {"a": "b"})
+    seen = dict(line.partition("=")[::2] for line in (tmp_path / "seen").read_text().splitlines() if "=" in line)
+    assert "HELM_NAMESPACE" not in seen
+    homes = {Path(seen[name]).parent for name in ("KUBECONFIG", "HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
+    assert len(homes) == 1
+    assert not homes.pop().exists()
+    assert (tmp_path / "kubeconfig").read_text() == "the kubeconfig"
+    assert (tmp_path / "mode").read_text().strip() == "700"
+    assert (tmp_path / "values").read_text() == '{"size":3}'
+    assert "--labels a=b" in (tmp_path / "arguments").read_text()
+
+
+@pytest.mark.parametrize(
+    ("release", "mirrors", "chart"),
+    [
+        (RELEASE, {}, "chart --repo https://charts.example/stable "),
+        (RELEASE, {"https://charts.example/stable/": "http://mirror"}, "chart --repo http://mirror "),
+        (Release("service", "dpf", "oci://charts.example/a", "chart", "1.0.0", {}), {}, "oci://charts.example/a/chart "),
+        (Release("service", "dpf", "oci://charts.example/a", "", "1.0.0", {}), {}, "oci://charts.example/a "),
+        (Release("service", "dpf", "https://a", "chart", "1.0.0", {}), {"https://a": "oci://b"}, "oci://b/chart "),
+    ],
+)
+async def test_chart_is_fetched_from_its_repository_or_the_mirror(
+    script: Callable[[str], str], tmp_path: Path, release: Release, mirrors: dict[str, str], chart: str
+) -> None:
+    await Helm(script('echo "$@" > arguments'), mirrors).install(b"", release, {})
+    assert (tmp_path / "arguments").read_text().startswith(f"upgrade --install service {chart}")
+
+
+@pytest.mark.parametrize(
+    ("said", "about_chart"),
+    [
+        ('Error: chart "chart" version "1.0.0" not found in http://mirror repository', True),
+        ('Error: looks like "http://mirror" is not a valid chart repository or cannot be reached: dial tcp: connection refused', True),
+        ('Error: failed to perform "FetchReference" on source: Get "https://charts.example/v2/": connection refused', True),
+        ('Error: namespaces "dpf" not found', False),
+        ("Error: UPGRADE FAILED: values don't meet the specifications of the schema(s)", False),
+    ],
+)
+async def test_failure_is_told_in_helms_words_and_blames_the_chart_only_for_what_it_is(
+    script: Callable[[str], str], said: str, about_chart: bool
+) -> None:
+    program = script(f"echo 'WARNING: beware' >&2; cat >&2 <<'END'\n{said}\nEND\nexit 1")
+    with pytest.raises(HelmError) as caught:
+        await Helm(program, {}).install(b"", RELEASE, {})
+    assert said.removeprefix("Error: ") in str(caught.value)
+    assert "beware" not in str(caught.value)
+    assert ("chart chart 1.0.0 cannot be had from https://charts.example/stable" in str(caught.value)) is about_chart
+
+
+async def test_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HelmError, match=r"no-helm cannot be run .*--helm"):
+        await Helm(str(tmp_path / "no-helm"), {}).uninstall(b"", "dpf", "service")
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_command_that_does_not_end_is_ended(
+    script: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    for pipe in ("begun", "never"):
+        os.mkfifo(tmp_path / pipe)
+    program = script("echo $$ > begun; read line < never")
+    monkeypatch.setattr(helm, "COMMAND_SECONDS", 60.0 if cancelled else 0.5)
+    running = asyncio.ensure_future(Helm(program, {}).uninstall(b"", "dpf", "service"))
+    process = await asyncio.to_thread((tmp_path / "begun").read_text)
+    if cancelled:
+        running.cancel()
+    with pytest.raises(asyncio.CancelledError if cancelled else HelmError):
+        await running
+    assert not Path(f"/proc/{process.strip()}").exists()
+
+
+def test_mirror_that_is_none_is_refused() -> None:
+    outcome = CliRunner().invoke(command, ["--chart-mirror", "https://charts.example"])
+    assert outcome.exit_code == 2
+    assert "'https://charts.example' is not URL=MIRROR" in outcome.output
