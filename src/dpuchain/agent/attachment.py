@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -13,6 +14,8 @@ from dpuchain.api.meta import ObjectKey
 
 # Error codes of the specification, section 5.
 UNSUPPORTED_FIELD, INVALID_ENVIRONMENT, IO_FAILURE, DECODE_FAILURE, INVALID_CONFIG, TRY_AGAIN, UNAVAILABLE = 2, 4, 5, 6, 7, 11, 50
+OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+"""A DNS subdomain, as names of objects are."""
 LONGEST_DEVICE_NAME = 15
 LONGEST_PREFIX = 12
 """40 bits after `veth`; the rest of a device's name tells the attempts for one attachment apart."""
@@ -99,10 +102,11 @@ class Request(msgspec.Struct, frozen=True):
     def pod(self) -> ObjectKey:
         """The pod that is being wired. CniError if CNI_ARGS does not name one."""
         arguments = self.arguments
-        try:
-            return ObjectKey(arguments["K8S_POD_NAMESPACE"], arguments["K8S_POD_NAME"])
-        except KeyError as error:
-            raise CniError(INVALID_ENVIRONMENT, f"CNI_ARGS lacks {error.args[0]}", "only pods of Kubernetes can be wired") from error
+        for name in ("K8S_POD_NAMESPACE", "K8S_POD_NAME"):
+            if not OBJECT_NAME.fullmatch(arguments.get(name, "")):
+                reason = f"names no pod with {name}={arguments[name]}" if name in arguments else f"lacks {name}"
+                raise CniError(INVALID_ENVIRONMENT, f"CNI_ARGS {reason}", "only pods of Kubernetes can be wired")
+        return ObjectKey(arguments["K8S_POD_NAMESPACE"], arguments["K8S_POD_NAME"])
 
     @property
     def prefix(self) -> str:

@@ -65,6 +65,8 @@ class Answer:
 
     def refused(self, code: int, *words: str) -> bool:
         """Whether it is a CNI error object with this code that says these words, and nothing besides."""
+        if self.status == 0:
+            return False
         error = self.value
         text = f"{error['msg']}: {error['details']}"
         return (
@@ -78,16 +80,23 @@ class Answer:
 class Forward:
     """Lets a network namespace reach a server of this one, at the same address. `cut` takes the server away, `open` brings it back."""
 
-    def __init__(self, namespace: str, address: tuple[str, int]) -> None:
+    def __init__(self, namespace: str, address: tuple[str, int], background: Background) -> None:
+        self._background = background  # the tests' loops end with them
         self._namespace = namespace
         self._address = address
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def open(self) -> None:
+    def open(self) -> None:
+        self._background.run(self._open())
+
+    def cut(self) -> None:
+        self._background.run(self._cut())
+
+    async def _open(self) -> None:
         self._server = await asyncio.start_server(self._serve, sock=await asyncio.to_thread(self._listen))
 
-    async def cut(self) -> None:
+    async def _cut(self) -> None:
         if self._server is not None:
             self._server.close()
             for writer in self._writers:
@@ -123,7 +132,7 @@ class Forward:
 class Node:
     """A network namespace with Open vSwitch and an agent."""
 
-    def __init__(self, directory: Path, cluster: Cluster) -> None:
+    def __init__(self, directory: Path, cluster: Cluster, background: Background) -> None:
         self.name = f"cni-{secrets.token_hex(4)}"
         self.directory = directory
         self.cluster = cluster
@@ -132,7 +141,7 @@ class Node:
         self.executable = directory / "bin" / "dpuchain-cni"
         self.agent: Process | None = None
         address = urlsplit(cluster.server)
-        self.api = Forward(self.name, (str(address.hostname), int(address.port or 0)))
+        self.api = Forward(self.name, (str(address.hostname), int(address.port or 0)), background)
 
     async def start(self) -> None:
         await add_namespace(self.name)
@@ -140,12 +149,10 @@ class Node:
         self.executable.write_text(launcher([sys.executable, "-IS", str(plugin.__file__)], {"DPUCHAIN_CNI_SOCKET": str(self.socket)}))
         self.executable.chmod(0o755)
         await self.switch.start()
-        await self.api.open()
 
     async def stop(self) -> None:
         if self.agent is not None:
             await self.agent.stop()
-        await self.api.cut()
         await self.switch.stop()
         await remove_namespace(self.name)
 
@@ -369,11 +376,13 @@ async def remove_namespace(name: str) -> None:
 @pytest.fixture(scope="module")
 def running_node(background: Background, api_server: Cluster) -> Iterator[Node]:
     directory = Path(tempfile.mkdtemp(prefix="cni-"))  # sockets have short paths
-    node = Node(directory, api_server)
+    node = Node(directory, api_server, background)
     try:
         background.run(node.start())
+        node.api.open()
         yield node
     finally:
+        node.api.cut()
         background.run(node.stop())
         shutil.rmtree(directory)
         assert not list(Path("/run/netns").glob(f"{node.name}*"))
