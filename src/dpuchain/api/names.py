@@ -27,6 +27,11 @@ OWNER_KIND_LABEL = "dpuchain.dpu.nvidia.com/owner-kind"
 # Annotations
 CONSUMED_BY_ANNOTATION = "dpu.nvidia.com/consumed-by"
 NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks"
+NETWORK_STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status"
+# Ours: how many nodes may be without their service at a time; since when a node's pods are being restarted; what a child was made from.
+MAX_UNAVAILABLE_ANNOTATION = "dpuchain.dpu.nvidia.com/max-unavailable"
+RESTARTING_ANNOTATION = "dpuchain.dpu.nvidia.com/restarting-since"
+TEMPLATE_DIGEST_ANNOTATION = "dpuchain.dpu.nvidia.com/template-digest"
 
 # Finalizers
 DPU_SERVICE_CHAIN_FINALIZER = f"{SERVICE_GROUP}/dpuservicechain"
@@ -51,6 +56,7 @@ INTERFACE_SET_READY = "ServiceInterfaceSetReady"
 INTERFACE_PREREQUISITES_READY = "ServiceInterfacePreReqsReady"
 CHAINS_RECONCILED = "ServiceChainsReconciled"
 CHAINS_READY = "ServiceChainsReady"
+SERVICE_MTU_APPLIED = "ServiceMTUApplied"
 INTERFACES_RECONCILED = "ServiceInterfacesReconciled"
 INTERFACES_READY = "ServiceInterfacesReady"
 CHAIN_RECONCILED = "ServiceChainReconciled"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from dpuchain.api.chain import DEFAULT_SERVICE_MTU, ServiceChain, ServiceChainSpec
 from dpuchain.api.interface import ServiceInterface
-from dpuchain.api.meta import Object
+from dpuchain.api.meta import Object, ObjectKey, key_of
 from dpuchain.api.names import SERVICE_LABEL
 from dpuchain.chain.ports import service_of
 
@@ -19,6 +20,36 @@ def exceeds(spec: ServiceChainSpec, high_speed_mtu: int) -> str | None:
     return None
 
 
+class PodInterface(NamedTuple):
+    """An interface that each pod of a service has."""
+
+    namespace: str
+    service_id: str
+    name: str
+
+
+class Claim(NamedTuple):
+    """The chain whose switch an interface is on, and the switch's MTU."""
+
+    chain: ObjectKey
+    mtu: int
+
+
+def claims(chains: Iterable[ServiceChain], interfaces: Iterable[ServiceInterface]) -> dict[PodInterface, Claim]:
+    """The pods' interfaces that are on a switch, given the chains and interfaces of one node. The first claim holds."""
+    ours = [(i, service) for i in interfaces if i.metadata.deletion_timestamp is None and (service := service_of(i)) is not None]
+    found: dict[PodInterface, Claim] = {}
+    for chain in in_claim_order(chains):
+        namespace = chain.metadata.namespace
+        for switch in chain.spec.switches:
+            for port in switch.ports:
+                for interface, service in ours:
+                    if interface.metadata.namespace == namespace and carries(interface, port.service_interface.match_labels):
+                        wired = PodInterface(namespace, service.service_id, service.interface_name)
+                        found.setdefault(wired, Claim(key_of(chain), switch.service_mtu))
+    return found
+
+
 def of_pod_interface(
     pod_namespace: str,
     pod_labels: Mapping[str, str],
@@ -27,26 +58,9 @@ def of_pod_interface(
     interfaces: Iterable[ServiceInterface],
 ) -> int:
     """MTU of an interface of a pod, given the chains and interfaces of its node: that of the switch it is on, else the default of 1500."""
-    mine = [i for i in interfaces if is_of_pod(i, pod_namespace, pod_labels, interface_name)]
-    for chain in in_claim_order(chains):
-        if chain.metadata.namespace != pod_namespace:
-            continue
-        for switch in chain.spec.switches:
-            if any(carries(i, port.service_interface.match_labels) for port in switch.ports for i in mine):
-                return switch.service_mtu
-    return DEFAULT_SERVICE_MTU
-
-
-def is_of_pod(interface: ServiceInterface, namespace: str, labels: Mapping[str, str], interface_name: str) -> bool:
-    """Whether a ServiceInterface speaks of that interface of a pod in `namespace` with `labels`."""
-    service = service_of(interface)
-    return (
-        interface.metadata.deletion_timestamp is None
-        and interface.metadata.namespace == namespace
-        and service is not None
-        and service.interface_name == interface_name
-        and labels.get(SERVICE_LABEL) == service.service_id
-    )
+    wired = PodInterface(pod_namespace, pod_labels.get(SERVICE_LABEL, ""), interface_name)
+    claim = claims(chains, interfaces).get(wired)
+    return claim.mtu if claim is not None else DEFAULT_SERVICE_MTU
 
 
 def carries(item: Object, labels: Mapping[str, str]) -> bool:

@@ -129,8 +129,17 @@ class SetSummary:
     number_ready: int
 
 
-def summarize_set(reconciled: str, ready: str, children: Sequence[Child], *, surplus: int = 0, problem: str | None = None) -> SetSummary:
+def summarize_set(
+    reconciled: str,
+    ready: str,
+    children: Sequence[Child],
+    *,
+    surplus: int = 0,
+    problem: str | None = None,
+    further: Sequence[Finding] = (),
+) -> SetSummary:
     """Of a set, from its children. `reconciled` and `ready` are its condition types; `problem` is what keeps its children from working.
+    `further` was found about the set otherwise, and is part of what Ready sums up.
 
     A set that selects no node is Ready, since nothing is missing, and says so.
     """
@@ -146,7 +155,7 @@ def summarize_set(reconciled: str, ready: str, children: Sequence[Child], *, sur
         first = good(reconciled, "" if children else "no node is selected")
     entries = [Unready((f"Object: {key_of(child.wanted)}", f"Node: {child.node}"), causes[id(child)] or "") for child in unready]
     second = pending(ready, describe_unready(NOT_READY, entries)) if entries else good(ready)
-    return SetSummary(with_ready([first, second]), len(applied), len(children) - len(unready))
+    return SetSummary(with_ready([first, second, *further]), len(applied), len(children) - len(unready))
 
 
 def _child_cause(child: Child) -> str | None:

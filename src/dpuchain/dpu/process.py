@@ -12,6 +12,7 @@ from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.chain.expand import set_of_child
 from dpuchain.chain.selectors import matches
 from dpuchain.dpu.kinds import CHAINS, INTERFACES, AnyKind
+from dpuchain.dpu.restarts import Restarts, Settings
 from dpuchain.dpu.sets import SetLoop
 from dpuchain.dpu.world import BY_NODE, ClusterObjects
 from dpuchain.kube.cache import Cache, Change
@@ -26,27 +27,37 @@ WORKERS = 4
 """Sets that are looked at at once."""
 
 
-async def run(client: Client, health_address: str, identity: str | None) -> None:
+async def run(client: Client, health_address: str, identity: str | None, settings: Settings | None = None) -> None:
     """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
     objects = ClusterObjects.of(client)
+
+    async def work() -> None:
+        await _work(client, objects, settings or Settings())
+
     async with client, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if identity is None:
-            await _work(client, objects)
+            await work()
         else:
-            await Election(client, LEASE, identity).lead(lambda: _work(client, objects))
+            await Election(client, LEASE, identity).lead(work)
         for cache in caches:
             cache.cancel()
 
 
-async def _work(client: Client, objects: ClusterObjects) -> None:
+async def _work(client: Client, objects: ClusterObjects, settings: Settings) -> None:
     await objects.synced()
     clock = SystemClock()
+    restarts = Restarts(client, objects, settings, clock)
+    chain_loop = SetLoop(CHAINS, client, objects, clock, lambda chain_set: [restarts.finding(chain_set)])
+    interface_loop = SetLoop(INTERFACES, client, objects, clock)
+    chains = Controller(CHAINS.resource.plural, chain_loop.reconcile, clock=clock, workers=WORKERS)
+    interfaces = Controller(INTERFACES.resource.plural, interface_loop.reconcile, clock=clock, workers=WORKERS)
+    restarter = Controller("restarts", restarts.reconcile, clock=clock)
+    _subscribe(CHAINS, objects, chains.enqueue)
+    _subscribe(INTERFACES, objects, interfaces.enqueue)
+    restarts.subscribe(restarter.enqueue, chains.enqueue)
     async with asyncio.TaskGroup() as group:
-        for kind in (CHAINS, INTERFACES):
-            loop = SetLoop(kind, client, objects, clock)
-            controller: Controller[ObjectKey] = Controller(kind.resource.plural, loop.reconcile, clock=clock, workers=WORKERS)
-            _subscribe(kind, objects, controller.enqueue)
+        for controller in (chains, interfaces, restarter):
             group.create_task(controller.run())
 
 

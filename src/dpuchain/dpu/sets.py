@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
 
+from dpuchain.api.conditions import Finding
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import DPU_FIELD_OWNER
 from dpuchain.chain.expand import Expansion
@@ -24,17 +25,29 @@ from dpuchain.runtime.clock import Clock
 WRITES_IN_FLIGHT = 32
 """Writes that one controller has under way at once; measured to be what an API server on two cores serves without queueing."""
 
+ON_AGENT = "its agent has not removed it from the switch yet; if the node is gone for good, delete the Node"
+"""What a child that is being deleted waits for."""
+
 _log = structlog.get_logger(__name__)
 
 
 class SetLoop:
     """Makes the children of a set what `chain.expand` wants, and the set's status what they say."""
 
-    def __init__(self, kind: AnyKind, client: Client, objects: ClusterObjects, clock: Clock) -> None:
+    def __init__(
+        self,
+        kind: AnyKind,
+        client: Client,
+        objects: ClusterObjects,
+        clock: Clock,
+        further: Callable[[Any], Sequence[Finding]] = lambda _: (),
+    ) -> None:
+        """`further` tells what else is to be said about a set."""
         self._kind = kind
         self._client = client
         self._objects = objects
         self._clock = clock
+        self._further = further
         self._sets = kind.sets(objects)
         self._children = kind.children(objects)
         self._reporter: StatusReporter[Any] = StatusReporter(client, kind.resource, DPU_FIELD_OWNER)
@@ -47,6 +60,7 @@ class SetLoop:
         await self._free(children)
         if parent is None:
             self._reporter.forget(key)
+            await self._remove_orphans(key, children)
         elif parent.metadata.deletion_timestamp is not None:
             await self._end(parent, children)
         else:
@@ -84,7 +98,14 @@ class SetLoop:
                 there = None
             conditions = there.status.conditions if there is not None else ()
             children.append(Child(wanted, wanted.spec.node or "", not needs_apply(wanted, there), there, conditions))
-        summary = summarize_set(self._kind.reconciled, self._kind.ready, children, surplus=len(expansion.surplus), problem=problem)
+        summary = summarize_set(
+            self._kind.reconciled,
+            self._kind.ready,
+            children,
+            surplus=len(expansion.surplus),
+            problem=problem,
+            further=self._further(parent),
+        )
         await self._reporter.report(
             parent,
             summary.findings,
@@ -115,11 +136,21 @@ class SetLoop:
         if not children:
             await self._let_go(self._kind.resource, parent, self._kind.finalizer)
             return
-        outcomes = await self._all([self._delete(child) for child in children if child.metadata.deletion_timestamp is None])
-        remaining = [Unready((f"Object: {key_of(child)}", f"Node: {child.spec.node}"), "") for child in children]
+        remaining = [Unready((f"Object: {key_of(child)}", f"Node: {child.spec.node}"), ON_AGENT) for child in children]
         findings = awaiting((self._kind.reconciled, self._kind.ready), remaining)
         await self._reporter.report(parent, findings, self._clock.now())
-        for outcome in outcomes:
+        await self._delete_all([child for child in children if child.metadata.deletion_timestamp is None])
+
+    async def _remove_orphans(self, key: ObjectKey, children: Sequence[Any]) -> None:
+        """Delete the children of a set that is gone. One that is there and cannot be read is not gone."""
+        orphans = [child for child in children if child.metadata.deletion_timestamp is None]
+        if key in self._sets.invalid or not orphans:
+            return
+        _log.info("removing what belongs to no set any more", set=str(key), objects=[str(key_of(child)) for child in orphans])
+        await self._delete_all(orphans)
+
+    async def _delete_all(self, children: Sequence[Any]) -> None:
+        for outcome in await self._all([self._delete(child) for child in children]):
             if isinstance(outcome, KubeError):
                 raise outcome
 

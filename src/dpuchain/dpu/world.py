@@ -11,29 +11,34 @@ from dpuchain.api.interface import ServiceInterface, ServiceInterfaceSet
 from dpuchain.api.kinds import (
     NETWORK_ATTACHMENT_DEFINITION,
     NODE,
+    POD,
     SERVICE_CHAIN,
     SERVICE_CHAIN_SET,
     SERVICE_INTERFACE,
     SERVICE_INTERFACE_SET,
 )
-from dpuchain.api.kubernetes import Metadata
+from dpuchain.api.kubernetes import Metadata, Pod
+from dpuchain.api.names import RESTARTING_ANNOTATION, SERVICE_LABEL
 from dpuchain.chain.expand import set_of_child
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 
 BY_SET = "set"
 BY_NODE = "node"
+RESTARTING = "restarting"
+"""Index of the ServiceChains whose node's pods are being restarted: all of them are under True."""
 
 
 @dataclass(frozen=True)
 class ClusterObjects:
-    """Live copies of what the controller looks at; of Nodes and networks the metadata alone."""
+    """Live copies of what the controller looks at; of Nodes and networks the metadata alone, of pods those of services."""
 
     chain_sets: Cache[ServiceChainSet]
     interface_sets: Cache[ServiceInterfaceSet]
     chains: Cache[ServiceChain]
     interfaces: Cache[ServiceInterface]
     nodes: Cache[Metadata]
+    pods: Cache[Pod]
     networks: Cache[Metadata]
 
     @classmethod
@@ -45,14 +50,17 @@ class ClusterObjects:
             Cache(client, SERVICE_CHAIN),
             Cache(client, SERVICE_INTERFACE),
             Cache(client, NODE, metadata_only=True),
+            Cache(client, POD, label_selector=SERVICE_LABEL),
             Cache(client, NETWORK_ATTACHMENT_DEFINITION, metadata_only=True),
         )
         for children in (objects.chains, objects.interfaces):
             _index(children)
+        objects.chains.index(RESTARTING, lambda chain: [True] if RESTARTING_ANNOTATION in chain.metadata.annotations else [])
+        objects.pods.index(BY_NODE, lambda pod: filter(None, [pod.spec.node_name]))
         return objects
 
     def __iter__(self) -> Iterator[Cache[Any]]:
-        return iter((self.chain_sets, self.interface_sets, self.chains, self.interfaces, self.nodes, self.networks))
+        return iter((self.chain_sets, self.interface_sets, self.chains, self.interfaces, self.nodes, self.pods, self.networks))
 
     async def synced(self) -> None:
         """Return when all that decides about objects on nodes has been read once; networks only decide about words."""

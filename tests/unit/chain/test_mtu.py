@@ -9,7 +9,8 @@ import msgspec
 
 from dpuchain.api.chain import ServiceChain
 from dpuchain.api.interface import ServiceInterface
-from dpuchain.chain.mtu import exceeds, in_claim_order, is_of_pod, of_pod_interface
+from dpuchain.api.meta import ObjectKey
+from dpuchain.chain.mtu import Claim, PodInterface, claims, exceeds, in_claim_order, of_pod_interface
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POD = {"svc.dpu.nvidia.com/service": "fw"}
@@ -60,13 +61,11 @@ def test_a_pod_of_another_service_has_nothing_to_do_with_it() -> None:
     assert mtu_of("eth1", chain("c", (2000, "eth1")), labels={}) == 1500
 
 
-def test_whose_interface_it_is() -> None:
-    assert is_of_pod(eth(), "ns", POD, "eth1")
-    assert not is_of_pod(eth(), "ns", POD, "eth2")
-    assert not is_of_pod(eth(), "other", POD, "eth1")
-    assert not is_of_pod(eth(), "ns", {"svc.dpu.nvidia.com/service": "lb"}, "eth1")
-    assert not is_of_pod(eth(kind="pf"), "ns", POD, "eth1")
-    assert not is_of_pod(eth(deleted=True), "ns", POD, "eth1")
+def test_claims_are_those_of_services_whose_interface_stays() -> None:
+    both = chain("c", (2000, "eth1"))
+    assert claims([both], [eth(), eth("eth2")]) == {PodInterface("ns", "fw", "eth1"): Claim(ObjectKey("ns", "c"), 2000)}
+    for no in (eth("eth2"), eth(namespace="other"), eth(kind="pf"), eth(deleted=True)):
+        assert claims([both], [no]) == {}
 
 
 def test_claims_are_ordered_by_age_then_by_key() -> None:
