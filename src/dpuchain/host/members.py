@@ -129,7 +129,7 @@ class Members:
 
     def _cluster_changed(self, change: Change[DPUCluster]) -> None:
         old, new = change.old, change.new
-        if old is not None and new is not None and (old.metadata.uid, old.spec) == (new.metadata.uid, new.spec):
+        if old is not None and new is not None and (old.metadata.uid, old.spec.kubeconfig) == (new.metadata.uid, new.spec.kubeconfig):
             if old.metadata.labels != new.metadata.labels or old.metadata.deletion_timestamp != new.metadata.deletion_timestamp:
                 self._tell()
             return

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dpuchain.api import kinds, names
+from dpuchain.host import members
 from dpuchain.host.members import KUBECONFIG_KEY
 
 if TYPE_CHECKING:
@@ -147,6 +149,24 @@ async def test_server_that_is_not_there_or_not_the_one_is_told(world: World, ser
     await world.add_cluster("south", json.dumps(kubeconfig).encode())
     await world.add_chain()
     await world.told(world.chains, "chain", RECONCILED, "False", words)
+
+
+async def test_cluster_that_does_not_answer_holds_up_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "FIRST_LOOK_SECONDS", 0.2)
+    await world.add_cluster("north")
+    await world.add_chain()
+    await world.told(world.chains, "chain", RECONCILED, "True")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        kubeconfig = json.loads(world.kubeconfig("south"))
+        kubeconfig["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        await world.add_cluster("south", json.dumps(kubeconfig).encode())
+        words = f"* Cluster: {world.namespace}/south\n  DPUCluster {world.namespace}/south is being read for the first time"
+        await world.told(world.chains, "chain", RECONCILED, "False", words)
+        await world.add_chain("next")
+        await world.told(world.chains, "next", RECONCILED, "False", words)
+        assert world.everywhere("next") == {"north"}
+        await world.client.delete(kinds.DPU_CLUSTER, world.key("south"))
+        await world.told(world.chains, "next", RECONCILED, "True")
 
 
 async def test_two_names_of_one_cluster_do_not_fight(world: World) -> None:
