@@ -142,7 +142,7 @@ async def test_a_leader_that_gets_no_answer_ends_before_another_begins(client: C
     await stage.until(lambda: stage.leading == "other")
     assert stage.history == ["cut off begins", "cut off ends", "other begins"]
     with pytest.raises(LeadershipLost, match="was not renewed for 1 s or is held by somebody else"):
-        await cut_off.task
+        await asyncio.wait_for(cut_off.task, WAIT)
     await other.end()
     assert not stage.faults
 
@@ -172,7 +172,7 @@ async def test_a_leader_whose_lease_somebody_took_ends(client: Client, namespace
     await stage.until(lambda: stage.leading == "robbed")
     await client.patch(LEASE, key, {"spec": {"holderIdentity": "thief"}})
     with pytest.raises(LeadershipLost):
-        await robbed.task
+        await asyncio.wait_for(robbed.task, WAIT)
     assert stage.history == ["robbed begins", "robbed ends"]
     assert (await client.get(LEASE, key)).spec.holder_identity == "thief", "what is somebody else's is not given back"
 
@@ -183,7 +183,7 @@ async def test_a_lease_that_was_held_and_given_back_meanwhile_is_lost(client: Cl
     await stage.until(lambda: stage.leading == "robbed")
     await client.patch(LEASE, key, {"spec": {"holderIdentity": ""}})
     with pytest.raises(LeadershipLost):
-        await robbed.task
+        await asyncio.wait_for(robbed.task, WAIT)
 
 
 async def test_the_lease_of_one_who_died_is_taken_after_its_time(client: Client, namespace: str) -> None:
