@@ -16,6 +16,11 @@ from dpuchain.api.meta import ObjectKey
 UNSUPPORTED_FIELD, INVALID_ENVIRONMENT, IO_FAILURE, DECODE_FAILURE, INVALID_CONFIG, TRY_AGAIN, UNAVAILABLE = 2, 4, 5, 6, 7, 11, 50
 OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 """A DNS subdomain, as names of objects are."""
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""Of networks and containers (specification, sections 1 and 2)."""
+DEVICE_NAME = re.compile(r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}")
+"""What Linux takes, as far as it is ASCII: neither a slash nor a colon nor white space."""
+PATH = re.compile(r"[^\0]+")
 LONGEST_DEVICE_NAME = 15
 LONGEST_PREFIX = 12
 """40 bits after `veth`; the rest of a device's name tells the attempts for one attachment apart."""
@@ -121,10 +126,13 @@ def decode_request(body: bytes) -> Request:
         request = msgspec.json.decode(body, type=Request)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CniError(DECODE_FAILURE, "the call cannot be understood", str(error)) from error
-    if len(request.ifname.encode()) > LONGEST_DEVICE_NAME:
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {request.ifname!r} has more than {LONGEST_DEVICE_NAME} characters")
-    if "\0" in request.netns:
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {request.netns!r} is not a path")
+    for variable, value, form in (
+        ("CNI_CONTAINERID", request.container_id, IDENTIFIER),
+        ("CNI_IFNAME", request.ifname, DEVICE_NAME),
+        ("CNI_NETNS", request.netns, PATH),
+    ):
+        if value and not form.fullmatch(value):
+            raise CniError(INVALID_ENVIRONMENT, f"{variable} cannot be {value!r:.100}", f"it must match {form.pattern}")
     return request
 
 
@@ -145,6 +153,8 @@ def decode_config(request: Request, bridge: str) -> Config:
         raise CniError(
             UNSUPPORTED_FIELD, f"unsupported fields in network {config.name}: {fields}", "remove them from the NetworkAttachmentDefinition"
         )
+    if not IDENTIFIER.fullmatch(config.name):
+        raise CniError(INVALID_CONFIG, f"the network cannot be called {config.name!r:.100}", f"its name must match {IDENTIFIER.pattern}")
     if config.bridge not in (None, bridge):
         raise CniError(INVALID_CONFIG, f"network {config.name} is of bridge {config.bridge}", f"the agent of this node serves {bridge}")
     return config

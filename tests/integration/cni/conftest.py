@@ -1,6 +1,6 @@
 """A node for the CNI's tests, with pods: network namespaces, a real Open vSwitch on the userspace datapath, a real agent.
 
-What the tests call is the executable itself, as Multus would. The node is its module's; each test has pods of its own.
+What the tests call is the executable itself, as Multus would. The node is there for all of them; each test has pods of its own.
 """
 
 from __future__ import annotations
@@ -373,7 +373,7 @@ async def remove_namespace(name: str) -> None:
         await run("ip", "netns", "delete", name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def running_node(background: Background, api_server: Cluster) -> Iterator[Node]:
     directory = Path(tempfile.mkdtemp(prefix="cni-"))  # sockets have short paths
     node = Node(directory, api_server, background)
