@@ -107,6 +107,7 @@ class Members:
         """Whether it is known of each cluster that it can be used, or that it cannot.
 
         Before that, a status would tell of our beginning and not of the world. It does not last: `changed` is called when it is over.
+        To be asked together with the clusters, since what was found before may be written after.
         """
         return not self._undecided
 

@@ -66,6 +66,7 @@ class Projection:
             await self._reporter.report(item, findings, self._clock.now())
             return
         problem = self._kind.problem(item, self._objects.high_speed_mtu)
+        settled = self._members.settled
         selected: list[InCluster] = []
         stale: list[ObjectKey] = []
         writes: list[Awaitable[InCluster]] = []
@@ -82,7 +83,7 @@ class Projection:
                 removals.append(self._remove(live, member))
         written, removed = await asyncio.gather(asyncio.gather(*writes), asyncio.gather(*removals))
         findings = summarize_clusters(self._kind.reconciled, self._kind.ready, [*selected, *written], stale, problem)
-        if self._members.settled:
+        if settled:
             await self._reporter.report(item, findings, self._clock.now())
         failed = [f"{entry.cluster}: {entry.error}" for entry in written if entry.error is not None]
         failed += [failure for failure in removed if failure is not None]
@@ -141,6 +142,7 @@ class Projection:
 
     async def _end(self, item: Any) -> None:
         """Delete the sets of an object that is being deleted, and let it go when they are gone from every cluster that exists."""
+        settled = self._members.settled
         remaining: list[Unready] = []
         searches: list[Awaitable[tuple[Unready, str | None] | None]] = []
         for cluster, member, trouble in self._members:
@@ -154,7 +156,7 @@ class Projection:
         if not remaining:
             await remove_finalizer(self._client, self._kind.resource, item, self._kind.finalizer)
             return
-        if self._members.settled:
+        if settled:
             findings = awaiting((self._kind.reconciled, self._kind.ready), remaining)
             await self._reporter.report(item, findings, self._clock.now())
         failed = [failure for _, failure in found if failure is not None]

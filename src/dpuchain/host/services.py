@@ -78,6 +78,7 @@ class Services:
             return
         await self._claim(service, interfaces)
         release = release_of(service, interfaces)
+        settled = self._members.settled
         away: list[Unready] = []
         work: list[Awaitable[Unready | None]] = []
         usable: list[Member] = []
@@ -95,7 +96,7 @@ class Services:
                 work.append(self._uninstall(member, _of(service, member.releases)))
         failures = [outcome for outcome in await asyncio.gather(*work) if outcome is not None]
         unready = [*away, *(entry for member in usable for entry in _unready(release, member))]
-        if self._members.settled:
+        if settled:
             await self._report(service, _findings([*away, *failures], unready, selected))
         if failures:
             raise Unfinished("; ".join(failure.cause for failure in failures))
@@ -180,6 +181,7 @@ class Services:
 
     async def _end(self, service: DPUService) -> None:
         """Uninstall everywhere, give the interfaces free, and let the service go."""
+        settled = self._members.settled
         away: list[Unready] = []
         work: list[Awaitable[Unready | None]] = []
         for cluster, member, trouble in self._members:
@@ -190,7 +192,7 @@ class Services:
         failures = [outcome for outcome in await asyncio.gather(*work) if outcome is not None]
         if away or failures:
             conditions = (names.APPLICATIONS_RECONCILED, names.APPLICATIONS_READY)
-            if self._members.settled:
+            if settled:
                 await self._reporter.report(service, awaiting(conditions, [*away, *failures]), self._clock.now())
             if failures:
                 raise Unfinished("; ".join(entry.cause for entry in failures))

@@ -175,9 +175,9 @@ async def test_two_names_of_one_cluster_do_not_fight(world: World) -> None:
     await world.add_cluster("south", world.kubeconfig("north"))
     await world.add_chain()
     await world.told(world.chains, "chain", RECONCILED, "True")
-    written = world.versions()
+    written = await world.versions()
     for name in ("one", "two"):
         await world.add_chain(name)
         await world.told(world.chains, name, RECONCILED, "True")
-    now = world.versions()
+    now = await world.versions()
     assert {key: now[key] for key in written} == written

@@ -91,7 +91,7 @@ async def test_nothing_is_done_when_nothing_changed(world: World, start: Callabl
     await installed(world, "north")
     await world.run_pods(world.north)
     await world.told(world.services, "service", names.READY, "True")
-    before = {key: version for key, version in world.versions().items() if key[1].name != "eth1" or key[0].startswith("north")}
+    before = {key: version for key, version in (await world.versions()).items() if key[1].name != "eth1" or key[0].startswith("north")}
     note = {"metadata": {"annotations": {"note": "x"}}}
     await world.client.patch(kinds.DPU_SERVICE_INTERFACE, world.key("eth1"), note)  # has every service looked at
     await world.add_service("other", dpuClusterSelector={"matchLabels": {"zone": "none"}})
@@ -104,7 +104,7 @@ async def test_nothing_is_done_when_nothing_changed(world: World, start: Callabl
     await world.told(world.services, "other", RECONCILED, "False", "no DPUCluster is selected")
     await change(world, {"dpuClusterSelector": {"matchLabels": {"zone": "north"}}}, "other")
     await world.until(lambda: len(world.north.records) == 2, "at work")
-    now = world.versions()
+    now = await world.versions()
     assert {key: now[key] for key in before} == before
 
 

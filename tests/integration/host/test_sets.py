@@ -250,7 +250,7 @@ async def test_chain_that_is_deleted_at_once_leaves_nothing(world: World) -> Non
 @pytest.mark.usefixtures("controller")
 async def test_settled_world_is_not_written(world: World) -> None:
     await ready_in_both(world)
-    before = {key: version for key, version in world.versions().items() if key[0] != "host/dpuclusters"}
+    before = {key: version for key, version in (await world.versions()).items() if key[0] != "host/dpuclusters"}
     note = {"metadata": {"annotations": {"note": "x"}}}
     await world.client.patch(kinds.DPU_CLUSTER, world.key("north"), note)
     await world.client.patch(kinds.SECRET, world.key("south-kubeconfig"), note)
@@ -258,7 +258,7 @@ async def test_settled_world_is_not_written(world: World) -> None:
     for name in ("one", "two"):  # looked at after the events before them
         await world.add_chain(name)
         await world.told(world.chains, name, RECONCILED, "True")
-    now = world.versions()
+    now = await world.versions()
     assert {key: now[key] for key in before} == before
 
 
@@ -268,12 +268,12 @@ async def test_restarted_controller_writes_nothing(world: World, start: Callable
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    before = world.versions()
+    before = await world.versions()
     start()
     await world.add_chain("probe")
     await world.until(lambda: world.everywhere("probe") == BOTH, "at work")
     await world.told(world.chains, "probe", RECONCILED, "True")
-    now = world.versions()
+    now = await world.versions()
     assert {key: now[key] for key in before} == before
 
 
