@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NAMESPACE = "dpf-operator-system"
+LEARNED = "cookie=0xd9c12"
+"""What the cookies of learned entries begin with (docs/pipeline.md)."""
 HOST_KINDS = ("dpuserviceinterfaces", "dpuservices", "dpuservicechains")
 OUR_CLUSTER_KINDS = ("serviceinterfacesets", "servicechainsets", "serviceinterfaces", "servicechains")
 CLUSTER_KINDS = (*OUR_CLUSTER_KINDS, "daemonsets", "pods", "secrets", "namespaces")
@@ -82,10 +84,10 @@ class Rack:
             time.sleep(0.2)
 
     def flows(self, dpu: str) -> list[str]:
-        """All flows of a DPU's bridge, without their counters."""
+        """All flows of a DPU's bridge but those that its switches learn, without counters."""
         outcome = self.at(dpu, "ovs-ofctl", "-O", "OpenFlow14", "--no-stats", "dump-flows", "br-sfc")
         assert outcome.status == 0, outcome.output
-        return sorted(line.strip() for line in outcome.output.splitlines() if "priority" in line or "actions" in line)
+        return sorted(line.strip() for line in outcome.output.splitlines() if "actions" in line and not line.lstrip().startswith(LEARNED))
 
     def ports(self, dpu: str) -> list[str]:
         """The names of the ports of a DPU's bridge."""

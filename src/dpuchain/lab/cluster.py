@@ -171,8 +171,13 @@ class Cluster:
         serving = authority.server("kube-apiserver", [*names, self.address, SERVICE_ADDRESS])
         kubelets = authority.client("kube-apiserver-kubelet-client", (ADMINISTRATORS,))
         tokens = authority.service_account_key()
-        process = self._launch("kube-apiserver", self._api_server_arguments(port, serving, kubelets, tokens))
+        self._launch("kube-apiserver", self._api_server_arguments(port, serving, kubelets, tokens))
         self.write_kubeconfig(self.kubeconfig, "admin", (ADMINISTRATORS,))
+        await self.until_ready()
+
+    async def until_ready(self) -> None:
+        """Wait until the API server says that it is ready. Raises `ProcessDied`, `NotReady`."""
+        process = next(process for process in self.processes if process.name.endswith("/kube-apiserver"))
         connection = self.admin
         context = connection.ssl_context()
 

@@ -15,6 +15,8 @@ BRIDGE = "br-sfc"
 PROTOCOLS = "OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15"
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 START_TIMEOUT = 30.0
+PROMPT = ("sh", "-c", 'chrt --rr --pid 1 $$ 2>/dev/null; exec "$@"', "prompt")
+"""Has a program run as soon as it wants to, where that is allowed: on a DPU forwarding has cores of its own."""
 
 
 class OpenVSwitch:
@@ -81,7 +83,7 @@ class OpenVSwitch:
     async def start_daemon(self) -> None:
         """Start ovs-vswitchd, which finds its configuration in the database, but no flows."""
         dummy = ["--enable-dummy=override", "--disable-system", "--disable-system-route"] if self._dummy else []
-        arguments = ["ovs-vswitchd", self.database, f"--unixctl={self.control}", f"--log-file={self.directory / 'vswitchd.log'}"]
+        arguments = [*PROMPT, "ovs-vswitchd", self.database, f"--unixctl={self.control}", f"--log-file={self.directory / 'vswitchd.log'}"]
         quiet = ["-vconsole:emer", "-vsyslog:off", "-vfile:info", f"--pidfile={self.directory / 'ovs-vswitchd.pid'}"]
         self._daemon = self._launch("ovs-vswitchd", [*arguments, *quiet, *dummy])
         await self._daemon.until(lambda: self._answers(self.control), "answering", START_TIMEOUT)

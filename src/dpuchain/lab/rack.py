@@ -90,6 +90,7 @@ class Rack:
     async def until_ready(self) -> None:
         """Wait until each DPU is a Ready node and each of our processes is ready. Raises `ProcessDied` if anything ends meanwhile."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.guard(self.host.until_ready()))
             for name in self.shape.cluster_names:
                 group.create_task(self.guard(self._nodes_ready(name)))
             if self.operators:
@@ -175,6 +176,7 @@ class Rack:
             await dpu.join(self.cluster_of(dpu), self.layout.identity.cgroup)
 
     async def _nodes_ready(self, cluster: str) -> None:
+        await self.clusters[cluster].until_ready()
         nodes = [f"node/dpu-{number}" for number in self.shape.members(cluster)]
         timeout = f"--timeout={NODE_TIMEOUT:.0f}s"
         kubectl = self.kubectl(cluster)

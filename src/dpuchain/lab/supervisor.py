@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from dpuchain.lab.cgroups import ControlGroup
-from dpuchain.lab.errors import LabError
+from dpuchain.lab.errors import LabError, ProcessDied
 from dpuchain.lab.layout import Layout, Shape
 from dpuchain.lab.rack import Rack, describe
 from dpuchain.lab.toolchain import Toolchain
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Tell = Callable[["Event"], None]
 
 PR_SET_CHILD_SUBREAPER = 36
+REVIVALS = 3
 
 _log = structlog.get_logger(__name__)
 
@@ -94,14 +95,25 @@ class Supervisor:
         """Start again what has died and tell when the rack is ready. Fails where only a new rack helps."""
         async with self._converging:
             try:
-                for process in self._rack.revive():
-                    tell(Event("progress", f"{process.name} had died and is started again"))
-                    self._watch(process)
-                await self._rack.until_ready()
+                await self._revive(tell)
             except (LabError, BaseExceptionGroup) as error:
                 tell(_failure(error))
             else:
                 tell(Event("up", f"{self._rack.shape}: up"))
+
+    async def _revive(self, tell: Tell) -> None:
+        """Start what has died until nothing dies any more: the end of one process may be that of another, a moment later."""
+        for remaining in reversed(range(REVIVALS)):
+            for process in self._rack.revive():
+                tell(Event("progress", f"{process.name} had died and is started again"))
+                self._watch(process)
+            try:
+                await self._rack.until_ready()
+            except (LabError, BaseExceptionGroup) as error:
+                if not remaining or not isinstance(describe(error), ProcessDied):
+                    raise
+            else:
+                return
 
     def _watch(self, process: Process) -> None:
         """Log the end of a process that nobody asked for."""
