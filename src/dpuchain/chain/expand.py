@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from dpuchain.api.names import (
     SERVICE_GROUP,
     SERVICE_ID_LABEL,
     SERVICE_INTERFACE_FINALIZER,
+    TEMPLATE_DIGEST_ANNOTATION,
     VERSION,
 )
 from dpuchain.chain.selectors import matches
 
 C = TypeVar("C", ServiceChain, ServiceInterface)
 
+SET_KINDS = ("ServiceChainSet", "ServiceInterfaceSet")
 LONGEST_NAME = 63
 DIGEST = 10
 """Hexadecimal digits of the node's name in a child's name: two of 3,000 nodes share them with a probability of 4 in a million."""
@@ -85,7 +88,7 @@ def child_name(set_name: str, node: str) -> str:
 
 
 def set_of_child(child: Object) -> ObjectKey | None:
-    """Key of the set that a child's labels name; None if it has none."""
+    """Key of the set that a child's labels name, or its owner references if somebody took the labels off; None if there is none."""
     labels = child.metadata.labels
     for name, namespace in (
         (CHAIN_SET_NAME_LABEL, CHAIN_SET_NAMESPACE_LABEL),
@@ -93,7 +96,8 @@ def set_of_child(child: Object) -> ObjectKey | None:
     ):
         if name in labels:
             return ObjectKey(labels.get(namespace, child.metadata.namespace), labels[name])
-    return None
+    owners = [owner for owner in child.metadata.owner_references if owner.kind in SET_KINDS]
+    return ObjectKey(child.metadata.namespace, owners[0].name) if owners else None
 
 
 def _names(parent: Object, selector: Any, nodes: Iterable[Object], existing: Iterable[C]) -> tuple[Mapping[str, str], tuple[C, ...]]:
@@ -126,7 +130,12 @@ def _seniority(child: Object, own_name: str) -> tuple[bool, bool, str, str]:
 
 
 def _child_metadata(parent: Object, kind: str, name: str, template: TemplateMeta, labels: Mapping[str, str], finalizer: str) -> ObjectMeta:
-    """Metadata of a child. The labels that say whose it is cannot be overridden by the template, or it would be lost."""
+    """Metadata of a child. The labels that say whose it is cannot be overridden by the template, or it would be lost.
+
+    A digest of labels and annotations tells whether one that the template no longer has is still there: others' are left alone.
+    """
+    content = json.dumps([template.labels, template.annotations, labels], sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:DIGEST]
     owner = OwnerReference(
         api_version=f"{SERVICE_GROUP}/{VERSION}",
         kind=kind,
@@ -139,7 +148,7 @@ def _child_metadata(parent: Object, kind: str, name: str, template: TemplateMeta
         name=name,
         namespace=parent.metadata.namespace,
         labels={**template.labels, **labels},
-        annotations=dict(template.annotations),
+        annotations={**template.annotations, TEMPLATE_DIGEST_ANNOTATION: digest},
         finalizers=(finalizer,),
         owner_references=(owner,),
     )

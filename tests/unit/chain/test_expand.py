@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from dpuchain.api import names
 from dpuchain.api.chain import ServiceChain, ServiceChainSet
@@ -53,7 +54,7 @@ def test_a_child_has_the_templates_spec_its_node_and_its_owner() -> None:
             "name": child_name("example", "dpu-1"),
             "namespace": "dpf",
             "labels": {"a": "1", names.CHAIN_SET_NAME_LABEL: "example", names.CHAIN_SET_NAMESPACE_LABEL: "dpf"},
-            "annotations": {"b": "2"},
+            "annotations": {"b": "2", names.TEMPLATE_DIGEST_ANNOTATION: made.metadata.annotations[names.TEMPLATE_DIGEST_ANNOTATION]},
             "finalizers": ["svc.dpu.nvidia.com/ServiceChain-finalizer"],
             "ownerReferences": [
                 {
@@ -99,8 +100,25 @@ def test_the_template_cannot_take_the_child_from_its_set() -> None:
     assert set_of_child(made) == ObjectKey("dpf", "eth1")
 
 
-def test_an_object_without_the_labels_is_of_no_set() -> None:
+def test_an_object_without_labels_and_owner_is_of_no_set() -> None:
     assert set_of_child(node("x", a="b")) is None
+
+
+def test_a_child_whose_labels_were_taken_off_is_known_by_its_owner() -> None:
+    (made,) = service_chains(chain_set(), [node("dpu-1")], []).wanted
+    assert set_of_child(replace(made, metadata=replace(made.metadata, labels={}))) == ObjectKey("dpf", "example")
+    foreign = replace(made.metadata.owner_references[0], kind="DaemonSet")
+    assert set_of_child(replace(made, metadata=replace(made.metadata, labels={}, owner_references=(foreign,)))) is None
+
+
+def test_a_label_that_the_template_no_longer_has_shows_in_the_childs_digest() -> None:
+    def digest(labels: dict[str, str], annotations: dict[str, str]) -> str:
+        template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": {"switches": [{"ports": PORTS}]}}
+        (made,) = service_chains(chain_set(template=template), [node("dpu-1")], []).wanted
+        return made.metadata.annotations[names.TEMPLATE_DIGEST_ANNOTATION]
+
+    assert digest({"a": "1", "b": "2"}, {}) == digest({"b": "2", "a": "1"}, {})
+    assert len({digest({"a": "1"}, {}), digest({}, {"a": "1"}), digest({}, {}), digest({"a": "2"}, {})}) == 4
 
 
 def test_only_selected_nodes_that_stay_have_a_child() -> None:
