@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from dpuchain.api.chain import (
     Port,
@@ -35,8 +36,8 @@ from dpuchain.api.kinds import (
     SERVICE_INTERFACE_SET,
 )
 from dpuchain.api.kubernetes import Metadata
-from dpuchain.api.meta import LabelSelector, ObjectKey, ObjectMeta, TemplateMeta, key_of
-from dpuchain.api.names import CHAIN_SET_NAME_LABEL, SERVICE_CHAIN_FINALIZER, SERVICE_CHAIN_SET_FINALIZER
+from dpuchain.api.meta import LabelSelector, ObjectKey, ObjectMeta, OwnerReference, TemplateMeta, key_of
+from dpuchain.api.names import CHAIN_SET_NAME_LABEL, CHAIN_SET_NAMESPACE_LABEL, SERVICE_CHAIN_FINALIZER, SERVICE_CHAIN_SET_FINALIZER
 from dpuchain.chain.expand import child_name
 from dpuchain.dpu.process import run
 from dpuchain.kube.cache import Cache
@@ -141,12 +142,24 @@ async def world(client: Client, namespace: str) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def controller(world: World, api_server: Cluster) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="dpu"), "", None))
-    yield task
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+async def start(world: World, api_server: Cluster) -> AsyncIterator[Callable[[], None]]:
+    """Return `start()`, which begins a controller that ends with the test."""
+    tasks: list[asyncio.Task[None]] = []
+    assert world.namespace
+
+    def begin() -> None:
+        tasks.append(asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="dpu"), "", None)))
+
+    yield begin
+    for task in tasks:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+def controller(start: Callable[[], None]) -> None:
+    start()
 
 
 @pytest.mark.usefixtures("controller")
@@ -218,6 +231,122 @@ async def test_set_waits_for_its_chains_to_go(world: World) -> None:
     assert item.metadata.finalizers == (SERVICE_CHAIN_SET_FINALIZER,)
     await world.let_go()
     await world.until(lambda: len(world.sets) == len(world.chains) == 0, "gone")
+
+
+@pytest.mark.usefixtures("controller")
+async def test_set_that_waits_says_how_many_chains_remain_and_where(world: World) -> None:
+    nodes = {await world.add_node(name) for name in ("first", "second")}
+    await world.add_set("chain")
+    await world.until(lambda: world.nodes == nodes, "there")
+    await world.client.delete(SERVICE_CHAIN_SET, world.key("chain"))
+
+    def message() -> str:
+        item = world.sets.get(world.key("chain"))
+        return item.status.conditions[0].message if item is not None and item.status.conditions else ""
+
+    await world.until(lambda: "2 objects still exist" in message(), "told of both")
+    assert all(f"Object: {key_of(chain)}\n  Node: {chain.spec.node}" in message() for chain in world.chains)
+    first = next(iter(world.chains))
+    await remove_finalizer(world.client, SERVICE_CHAIN, first, SERVICE_CHAIN_FINALIZER)
+    await world.until(lambda: "1 objects still exist" in message(), "told of the other")
+    assert str(key_of(first)) not in message()
+
+
+@pytest.mark.usefixtures("controller")
+async def test_edited_selector_moves_the_chains(world: World) -> None:
+    first, second = await world.add_node("first", zone="a"), await world.add_node("second", zone="b")
+    await world.add_set("chain", zone="a")
+    await world.until(lambda: world.nodes == {first}, "on the first")
+    selector = {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}, {"key": "test", "operator": "Exists"}]}
+    await world.client.patch(SERVICE_CHAIN_SET, world.key("chain"), {"spec": {"nodeSelector": {"matchLabels": None, **selector}}})
+    await world.until(lambda: second in world.nodes and first not in world.nodes, "on the second")
+
+
+@pytest.mark.usefixtures("controller")
+async def test_label_that_the_template_loses_goes_and_somebody_elses_stays(world: World) -> None:
+    node = await world.add_node("first")
+    await world.add_set("chain")
+    await world.until(lambda: world.nodes == {node}, "there")
+    key = world.key(child_name("chain", node))
+    await world.client.patch(SERVICE_CHAIN, key, {"metadata": {"labels": {"theirs": "stays"}}})
+    await world.client.patch(SERVICE_CHAIN_SET, world.key("chain"), {"spec": {"template": {"metadata": {"labels": {"of": None}}}}})
+    await world.until(lambda: (chain := world.chains.get(key)) is not None and "of" not in chain.metadata.labels, "gone")
+    chain = world.chains.get(key)
+    assert chain is not None
+    assert chain.metadata.labels["theirs"] == "stays"
+
+
+@pytest.mark.usefixtures("controller")
+async def test_chain_whose_labels_are_taken_off_gets_them_back(world: World) -> None:
+    node = await world.add_node("first")
+    await world.add_set("chain")
+    await world.until(lambda: world.nodes == {node}, "there")
+    key = world.key(child_name("chain", node))
+    before = world.chains.get(key)
+    assert before is not None
+    await world.client.patch(SERVICE_CHAIN, key, {"metadata": {"labels": None}})
+    await world.until(
+        lambda: (
+            (chain := world.chains.get(key)) is not None
+            and chain.metadata.resource_version != before.metadata.resource_version
+            and chain.metadata.labels == before.metadata.labels
+        ),
+        "labelled again",
+    )
+    assert len(world.chains) == 1
+
+
+def left_behind(world: World, name: str, node: str, owner: ServiceChainSet | None = None, *, of: str = "chain") -> ServiceChain:
+    """A child as DPF's controllers make it: its name ends in random letters."""
+    labels = {CHAIN_SET_NAME_LABEL: of, CHAIN_SET_NAMESPACE_LABEL: world.namespace}
+    references: tuple[OwnerReference, ...] = ()
+    if owner is not None:
+        reference = OwnerReference(api_version=SERVICE_CHAIN_SET.api_version, kind="ServiceChainSet", name=of, uid=owner.metadata.uid)
+        references = (reference,)
+    meta = ObjectMeta(
+        name=name, namespace=world.namespace, labels=labels, finalizers=(SERVICE_CHAIN_FINALIZER,), owner_references=references
+    )
+    return ServiceChain(metadata=meta, spec=ServiceChainSpec(node=node, switches=(replace(SWITCH, service_mtu=9000),)))
+
+
+async def test_chains_that_dpf_left_are_adopted_and_none_is_doubled(world: World, start: Callable[[], None]) -> None:
+    first, second = await world.add_node("first"), await world.add_node("second")
+    await world.add_set("chain")
+    owner = await world.client.get(SERVICE_CHAIN_SET, world.key("chain"))
+    kept = await world.client.create(SERVICE_CHAIN, left_behind(world, "chain-x7k2p", first, owner))
+    other = await world.client.create(SERVICE_CHAIN, left_behind(world, "chain-zzzzz", first, owner))
+    start()
+    await world.until(lambda: world.nodes == {first, second}, "on both nodes")
+    await world.until(lambda: any(c.metadata.deletion_timestamp is not None for c in world.chains), "one too many")
+    await world.let_go()
+    await world.until(lambda: len(world.chains) == 2, "one on each node")
+    adopted = {chain.spec.node: chain for chain in world.chains}
+    assert adopted[first].metadata.uid in (kept.metadata.uid, other.metadata.uid)
+    assert adopted[first].metadata.name in ("chain-x7k2p", "chain-zzzzz")
+    assert adopted[second].metadata.name == child_name("chain", second)
+    await world.until(lambda: all(chain.spec.switches == (SWITCH,) for chain in world.chains), "brought up to date")
+    assert adopted[first].metadata.finalizers == (SERVICE_CHAIN_FINALIZER,)
+
+
+async def test_what_an_earlier_run_left_of_sets_that_are_gone_is_removed(world: World, start: Callable[[], None]) -> None:
+    node = await world.add_node("first")
+    await world.add_set("stays")
+    await world.add_set("chain")
+    owner = await world.client.get(SERVICE_CHAIN_SET, world.key("chain"))
+    await world.client.create(SERVICE_CHAIN, left_behind(world, "chain-owned", node, owner))
+    await world.client.create(SERVICE_CHAIN, left_behind(world, "chain-orphan", node, of="never-was"))
+    await world.client.create(SERVICE_CHAIN, left_behind(world, "chain-nowhere", "no-such-node", of="never-was"))
+    by_hand = ObjectMeta(name="by-hand", namespace=world.namespace)
+    await world.client.create(SERVICE_CHAIN, ServiceChain(metadata=by_hand, spec=ServiceChainSpec(node=node, switches=(SWITCH,))))
+    await world.client.delete(SERVICE_CHAIN_SET, world.key("chain"))  # it has no finalizer yet: no controller ran
+    start()
+    await world.until(lambda: world.chains.get(world.key("chain-nowhere")) is None, "gone with its node")
+    leaving = {"chain-owned", "chain-orphan"}
+    await world.until(
+        lambda: {c.metadata.name for c in world.chains if c.metadata.deletion_timestamp is not None} == leaving, "being deleted"
+    )
+    await world.let_go()
+    await world.until(lambda: {c.metadata.name for c in world.chains} == {"by-hand", child_name("stays", node)}, "removed")
 
 
 @pytest.mark.usefixtures("controller")
