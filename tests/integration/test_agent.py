@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -265,6 +266,29 @@ async def test_object_that_changes_is_followed(world: World, agent: asyncio.Task
     await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready")
     assert await world.passes("p0", "p2")
     assert not await world.passes("p0", "p1")
+
+
+async def test_restart_of_the_database_changes_no_flow(world: World, agent: asyncio.Task[None]) -> None:
+    for name in ("p0", "p1"):
+        await world.add_physical(name)
+    await world.add_chain("chain", ("p0", "p1"))
+    await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready")
+    right = sorted(await world.flows())
+    monitor = await asyncio.create_subprocess_exec(
+        "ovs-ofctl",
+        *("-O", "OpenFlow14", "monitor", f"unix:{world.switch.management}", "watch:!initial"),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **world.switch.environment},
+    )
+    assert monitor.stderr is not None
+    await monitor.stderr.readline()  # it watches
+    await world.switch.restart_server()
+    await world.until(lambda: world.ready(world.chains, "chain") == "False", "known to be away")
+    await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready again")
+    monitor.terminate()
+    events = (await monitor.stderr.read()).decode()
+    assert "event=" not in events, events
+    assert sorted(await world.flows()) == right
 
 
 async def test_changes_of_others_to_what_is_ours_are_undone_and_theirs_is_left(world: World, agent: asyncio.Task[None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from dpuchain.chain.ports import CNI_OWNER, DPF_ID, DPF_TYPE, ObservedPort, WantedPort
 from dpuchain.ovs.changes import AddPort, DeletePort, PortChange, SetInterface
@@ -46,6 +47,22 @@ def claimable(rows: Mapping[str, PortRow]) -> dict[str, ObservedPort]:
 def numbers(rows: Mapping[str, PortRow]) -> dict[str, int]:
     """The number that each port has."""
     return {name: row.ofport for name, row in rows.items() if row.ofport is not None and row.ofport > 0}
+
+
+def completed(rows: Mapping[str, PortRow], numbers: Mapping[str, int]) -> dict[str, PortRow]:
+    """The rows, with the number that a port had when last seen, or is to have, where the database has none and nobody else has it.
+
+    Numbers are not kept on disk: after a restart of ovsdb-server a port has none until ovs-vswitchd, which forwards by it all the while,
+    has said it again. To take that for a port without number would stop what goes on.
+    """
+    taken = {row.ofport for row in rows.values() if row.ofport is not None}
+    result = dict(rows)
+    for name, row in rows.items():
+        number = numbers.get(name, row.ofport_request)
+        if row.ofport is None and not row.error and number is not None and number not in taken:
+            result[name] = replace(row, ofport=number)
+            taken.add(number)
+    return result
 
 
 def pins(rows: Mapping[str, PortRow]) -> list[PortChange]:

@@ -137,7 +137,7 @@ class Switch:
         rows = self._database.ports(self._bridge)
         if isinstance(rows, Absent):
             raise Rejected("NoBridge", f"bridge {self._bridge} does not exist on this DPU; create it with datapath_type=netdev")
-        return rows
+        return rows_of.completed(rows, self._numbers)
 
     async def _make(self, additions: Sequence[tuple[WantedPort, Sequence[object]]]) -> dict[ObjectKey, str]:
         """Make ports; returns why the owner of one gets none. Each in a transaction of its own, so that one refusal is one port's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from dpuchain.lab.errors import LabError
@@ -93,6 +94,13 @@ class OpenVSwitch:
         if self._daemon is not None:
             await self._daemon.stop()
             self._daemon = None
+
+    async def restart_server(self) -> None:
+        """Kill ovsdb-server and start it again; ovs-vswitchd goes on and connects again."""
+        if self._server is not None:
+            await self._server.stop(first=signal.SIGKILL)
+            self._server.start_again()
+            await self._server.until(lambda: self._answers(self.directory / "ovsdb-server.ctl"), "answering", START_TIMEOUT)
 
     async def vsctl(self, *arguments: str) -> str:
         """Run `ovs-vsctl`, which returns when ovs-vswitchd has taken the change up."""
