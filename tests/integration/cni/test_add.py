@@ -14,7 +14,8 @@ from dpuchain.lab.process import run
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.integration.cni.conftest import Node, Pods, Sandbox
+    from tests.integration.cni.conftest import Pods
+    from tests.integration.cni.node import Node, Sandbox
 
     from dpuchain.kube.client import Client
 

@@ -16,7 +16,8 @@ from dpuchain.lab.errors import LabError
 from dpuchain.lab.process import run
 
 if TYPE_CHECKING:
-    from tests.integration.cni.conftest import Node, Pods, Sandbox
+    from tests.integration.cni.conftest import Pods
+    from tests.integration.cni.node import Node, Sandbox
 
     from dpuchain.lab.toolchain import Toolchain
 

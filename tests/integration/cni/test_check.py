@@ -11,7 +11,8 @@ from dpuchain.lab.process import run
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.integration.cni.conftest import Answer, Node, Pods, Sandbox
+    from tests.integration.cni.conftest import Pods
+    from tests.integration.cni.node import Answer, Node, Sandbox
 
 
 class Wired:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dpuchain.api.kinds import POD
+from dpuchain.api.conditions import find
+from dpuchain.api.kinds import POD, SERVICE_CHAIN
+from dpuchain.kube.cache import Cache
 from dpuchain.lab.process import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.integration.cni.conftest import Answer, Node, Pods, Sandbox
+    from tests.integration.cni.conftest import Pods
+    from tests.integration.cni.node import Answer, Node, Sandbox
 
+    from dpuchain.api.chain import ServiceChain
+    from dpuchain.kube.cache import Change
     from dpuchain.kube.client import Client
 
 
@@ -198,3 +204,38 @@ async def test_gc_while_the_database_is_away_fails(node: Node, pod: Sandbox, wit
 
     await node.until(fails, "known to be away")
     assert len(await pod.devices()) == 1
+
+
+async def test_pods_that_come_and_go_turn_no_condition(node: Node, pods: Pods, client: Client) -> None:
+    left, right = await pods.pair()
+    for pod in (left, right):
+        await pod.add()
+        running = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        await client.patch(POD, pod.pod, {"status": running}, subresource="status")
+    chains = Cache(client, SERVICE_CHAIN, namespace=pods.namespace)
+    log = node.directory / "agent.log"
+    seen: list[str] = []
+    ready = asyncio.Event()
+
+    def note(change: Change[ServiceChain]) -> None:
+        condition = find(change.new.status.conditions, "Ready") if change.new else None
+        seen.append(condition.status if condition else "")
+        if seen[-1] == "True":
+            ready.set()
+
+    chains.subscribe(note)
+    watch = asyncio.create_task(chains.run())
+    try:
+        await asyncio.wait_for(ready.wait(), 20)
+        seen.clear()
+        length = len(log.read_text())
+        others = [await pods.make() for _ in range(3)]
+        for _ in range(30):
+            for command in ("ADD", "DEL"):
+                answers = await asyncio.gather(*(node.ask(other.request(command)) for other in others))
+                assert all("result" in answer for answer in answers), answers
+        assert await left.link() is not None
+        assert set(seen) <= {"True"}
+        assert "does not exist" not in log.read_text()[length:]
+    finally:
+        watch.cancel()

@@ -15,7 +15,8 @@ from dpuchain.lab.process import run
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.integration.cni.conftest import Node, Pods, Sandbox
+    from tests.integration.cni.conftest import Pods
+    from tests.integration.cni.node import Node
 
 NOBODY = """
 import os, socket, sys
@@ -38,36 +39,13 @@ with socket.socket(socket.AF_UNIX) as agent:
 @pytest.fixture(autouse=True)
 async def quiet_agent(node: Node) -> AsyncIterator[None]:
     """Whatever a caller does, the agent lives on and has no error that nobody expected."""
+    log = node.directory / "agent.log"
+    length = len(log.read_text())
     yield
     assert node.agent is not None
     assert node.agent.running
     assert await node.works()
-    assert "Traceback" not in (node.directory / "agent.log").read_text()
-
-
-def request(pod: Sandbox, command: str = "ADD", **changes: Any) -> bytes:
-    environment = pod.environment()
-    call = {
-        "command": command,
-        "container_id": pod.container,
-        "netns": pod.path,
-        "ifname": "eth1",
-        "args": environment["CNI_ARGS"],
-        "config": pod.node.config(),
-        **changes,
-    }
-    return json.dumps(call).encode()
-
-
-async def ask(node: Node, body: bytes) -> Any:
-    """Send a body as the executable does, and return the answer."""
-    reader, writer = await asyncio.open_unix_connection(str(node.socket))
-    try:
-        writer.write(body)
-        writer.write_eof()
-        return json.loads(await reader.read())
-    finally:
-        writer.close()
+    assert "Traceback" not in log.read_text()[length:]
 
 
 async def as_nobody(node: Node, body: bytes) -> str:
@@ -80,7 +58,7 @@ async def test_root_alone_may_connect(node: Node, pods: Pods) -> None:
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
     node.directory.chmod(0o755)
-    assert await as_nobody(node, request(pod)) == "no permission\n"
+    assert await as_nobody(node, pod.request()) == "no permission\n"
     assert await pod.bare()
 
 
@@ -89,7 +67,7 @@ async def test_peer_that_is_not_root_is_refused_whatever_the_mode(node: Node, po
     node.directory.chmod(0o755)
     node.socket.chmod(0o666)
     try:
-        for body in (request(pod), b"", b"x" * 3_000_000):
+        for body in (pod.request(), b"", b"x" * 3_000_000):
             error = json.loads(await as_nobody(node, body))["error"]
             assert error["code"] in (4, 7)
             assert "user 65534 may not" in error["msg"] or "bytes" in error["msg"]
@@ -112,21 +90,21 @@ async def test_socket_of_a_killed_agent_is_replaced(node: Node, pods: Pods) -> N
 
 @pytest.mark.parametrize("body", [b"", b"\0" * 5, b"[]", b"{}", b'{"command": "ADD"}', b'{"command": "ADD", "config": {}, "netns": 1}'])
 async def test_garbage_is_answered(node: Node, body: bytes) -> None:
-    answer = await ask(node, body)
+    answer = await node.ask(body)
     assert answer["error"]["code"] == 6, answer
 
 
 @pytest.mark.parametrize("field", ["netns", "ifname", "container_id", "args"])
 async def test_text_with_a_zero_is_an_error(node: Node, pods: Pods, field: str) -> None:
     """The environment cannot carry one, but the socket can; in OVSDB it would end the agent's connection."""
-    answer = await ask(node, request(await pods.make(), **{field: "a\0b"}))
+    answer = await node.ask((await pods.make()).request(**{field: "a\0b"}))
     assert answer["error"]["code"] == 4, answer
     assert await node.ports() == set()
 
 
 async def test_too_large_a_call_is_told_so(node: Node, pods: Pods) -> None:
     pod = await pods.make()
-    answer = await ask(node, request(pod, args="x" * 2_000_000))
+    answer = await node.ask(pod.request(args="x" * 2_000_000))
     assert answer["error"]["code"] == 7
     assert "1048576 bytes" in answer["error"]["msg"]
     changes: dict[str, Any] = {"args": {"x": "x" * 2_000_000}}
@@ -136,7 +114,7 @@ async def test_too_large_a_call_is_told_so(node: Node, pods: Pods) -> None:
 async def test_callers_that_say_nothing_or_hang_up_early_disturb_nobody(node: Node, pods: Pods) -> None:
     pod = await pods.make()
     silent = [await asyncio.open_unix_connection(str(node.socket)) for _ in range(20)]
-    for part in (b"", request(pod)[:50], b"garbage"):
+    for part in (b"", pod.request()[:50], b"garbage"):
         for end in (True, False):
             _, writer = await asyncio.open_unix_connection(str(node.socket))
             writer.write(part)
@@ -152,7 +130,7 @@ async def test_callers_that_say_nothing_or_hang_up_early_disturb_nobody(node: No
 async def test_caller_that_does_not_wait_for_the_answer(node: Node, pods: Pods) -> None:
     pod = await pods.make()
     _, writer = await asyncio.open_unix_connection(str(node.socket))
-    writer.write(request(pod))
+    writer.write(pod.request())
     await writer.drain()
     writer.close()
     await writer.wait_closed()
