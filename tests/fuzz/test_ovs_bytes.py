@@ -24,7 +24,7 @@ from dpuchain.ovs.connection import Connection
 from dpuchain.ovs.errors import Invalid, Rejected, Unreachable
 from dpuchain.ovs.jsonrpc import ObjectEnd, result
 
-STATE = compile_switches([ChainSwitches(ObjectKey("default", "chain"), ((1, 2), (3, 4, 5)))])
+STATE = compile_switches([ChainSwitches.of_ports(ObjectKey("default", "chain"), ((1, 2), (3, 4, 5)))])
 READERS: tuple[Callable[[bytes], Any], ...] = (
     decode.header,
     decode.versions,

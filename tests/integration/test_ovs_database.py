@@ -135,7 +135,7 @@ async def test_a_port_of_another_bridge_stays_there(ovs: OpenVSwitch) -> None:
         other = database.ports("br-other")
         assert not isinstance(other, Absent)
         assert "p0" in other
-        with pytest.raises(Rejected, match="bridge br-none does not exist"):
+        with pytest.raises(Rejected, match="failed to get bridge br-none: it does not exist"):
             await database.apply([AddPort("br-none", "p1", "dummy")])
 
 

@@ -25,7 +25,7 @@ FIRST, SECOND = ObjectKey("default", "first"), ObjectKey("default", "second")
 
 
 def compiled(*chains: tuple[ObjectKey, tuple[tuple[int, ...], ...]]) -> FlowState:
-    return compile_switches([ChainSwitches(owner, switches) for owner, switches in chains])
+    return compile_switches([ChainSwitches.of_ports(owner, switches) for owner, switches in chains])
 
 
 @asynccontextmanager

@@ -9,18 +9,19 @@ import re
 import pytest
 
 from dpuchain.api.meta import ObjectKey
+from dpuchain.chain.ports import SwitchPort
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
-from dpuchain.flows.model import FlowState
+from dpuchain.flows.model import VLAN_PRESENT, FlowState
 from dpuchain.flows.pipeline import LEARNED_SECONDS
-from dpuchain.flows.simulate import VLAN_PRESENT, Frame, simulate
+from dpuchain.flows.simulate import Frame, Sent, simulate
 from dpuchain.lab.openvswitch import OpenVSwitch
 from dpuchain.ovs.openflow import OpenFlow
 from dpuchain.ovs.unixctl import call
 
 PORTS = 12
 STATIONS = (0x020000000001, 0x020000000002, 0x020000000003, 0x030000000001, 0x0180C200000E, 0xFFFFFFFFFFFF)
-TAGS = (0, 0, VLAN_PRESENT, VLAN_PRESENT | 10, VLAN_PRESENT | 4095)
+TAGS = (0, 0, *(VLAN_PRESENT | number for number in (0, 10, 10, 20, 4094, 4095)))
 
 
 def address(value: int) -> str:
@@ -33,14 +34,18 @@ def on_the_wire(frame: Frame) -> str:
 
 
 def random_world(chance: random.Random) -> FlowState:
-    ports = list(range(1, PORTS + 1))
-    chance.shuffle(ports)
+    """Chains on ports, and on VLANs of some of them; what is left over is in no chain, or on a VLAN in none."""
+    places = [SwitchPort(number) for number in range(1, PORTS + 1)]
+    places += [SwitchPort(chance.randint(1, PORTS // 2), vlan) for vlan in (10, 20, 10, 20, 4094) if chance.random() < 0.8]
+    places = list(dict.fromkeys(places))
+    reserved = [place for place in places if place.vlan is not None]
+    chance.shuffle(places)
     chains: list[ChainSwitches] = []
-    while ports:
+    while len(places) > 1:
         sizes = [chance.randint(1, 5) for _ in range(chance.randint(1, 2))]
-        switches = tuple(tuple(ports.pop() for _ in range(min(size, len(ports)))) for size in sizes)
+        switches = tuple(tuple(places.pop() for _ in range(min(size, len(places)))) for size in sizes)
         chains.append(ChainSwitches(ObjectKey("default", f"chain-{len(chains)}"), switches))
-    return compile_switches(chains)
+    return compile_switches(chains, reserved)
 
 
 class Bench:
@@ -59,11 +64,20 @@ class Bench:
         self.port_of = {inner: int(outer) for outer, inner in re.findall(r"d\d+ (\d+)/(\d+):", shown)}
         assert sorted(self.port_of.values()) == list(range(1, PORTS + 1))
 
-    async def trace(self, frame: Frame, port: int) -> set[int]:
+    async def trace(self, frame: Frame, port: int) -> set[Sent]:
         flow = f"in_port={port},dl_src={address(frame.eth_src)},dl_dst={address(frame.eth_dst)},vlan_tci={frame.vlan_vid:#06x}"
         said = await call(self.ovs.control, "ofproto/trace", "br-sfc", flow)
         actions = re.findall(r"^Datapath actions: (.*)$", said, re.MULTILINE)[-1]
-        return {self.port_of[number] for number in actions.split(",") if number != "drop"}
+        tags = (frame.vlan_vid,) if frame.vlan_vid else ()
+        sent = set()
+        for pushed, other in re.findall(r"push_vlan\(vid=(\d+),pcp=0\)|([^,]+)", actions):
+            if pushed:
+                tags = (VLAN_PRESENT | int(pushed), *tags)
+            elif other == "pop_vlan":
+                tags = tags[1:]
+            elif other != "drop":
+                sent.add(Sent(self.port_of[other], tags))
+        return sent
 
     async def receive(self, frame: Frame, port: int, expected: FlowState) -> None:
         """Let a frame come in, and wait for the switch to have learned what the simulation has."""
@@ -77,7 +91,7 @@ class Bench:
                 await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 async def test_simulation_and_switch_agree(ovs: OpenVSwitch, seed: int) -> None:
     chance = random.Random(seed)
     openflow = OpenFlow(ovs.management)
@@ -94,7 +108,7 @@ async def test_simulation_and_switch_agree(ovs: OpenVSwitch, seed: int) -> None:
                 frame = Frame(chance.choice(STATIONS), chance.choice(STATIONS), chance.choice(TAGS))
                 port = chance.randint(1, PORTS)
                 after = simulate(state, frame, port)
-                assert await bench.trace(frame, port) == after.ports
+                assert await bench.trace(frame, port) == after.sent
                 state = after.state
                 await bench.receive(frame, port, state)
     finally:
@@ -110,7 +124,7 @@ async def test_a_station_is_forgotten_some_time_after_it_fell_silent_but_not_whi
         await openflow.synced()
         bench = Bench(ovs, openflow)
         await bench.add_ports()
-        state = compile_switches([ChainSwitches(ObjectKey("default", "chain"), ((1, 2, 3),))])
+        state = compile_switches([ChainSwitches.of_ports(ObjectKey("default", "chain"), ((1, 2, 3),))])
         await openflow.apply(diff(FlowState(), state))
         for frame, port in ((Frame(everyone, silent), 1), (Frame(everyone, speaking), 2)):
             state = simulate(state, frame, port).state

@@ -20,7 +20,7 @@ from dpuchain.api.meta import LabelSelector, ObjectMeta, key_of
 from dpuchain.api.service import DPUService
 from dpuchain.chain import status
 from dpuchain.chain.expand import child_name, service_chains
-from dpuchain.chain.ports import ObservedPort, Ports, assign, port_name
+from dpuchain.chain.ports import ObservedPort, Ports, assign, claim_of
 from dpuchain.chain.project import chain_set_of, owner_conflict
 from dpuchain.chain.release import release_of, unsupported
 from dpuchain.chain.resolve import NodeWorld, resolve
@@ -115,13 +115,15 @@ def test_projecting_is_a_function_and_agrees_with_itself(name: str, outer: dict[
 def interfaces(draw: st.DrawFn) -> list[ServiceInterface]:
     found = []
     for number in range(draw(st.integers(0, 6))):
-        kind = draw(st.sampled_from(["physical", "pf", "vf", "service", "vlan"]))
+        kind = draw(st.sampled_from(["physical", "pf", "vf", "service", "vlan", "patch", "ovn"]))
         block: dict[str, Any] = {
             "physical": {"interfaceName": draw(st.sampled_from(["p0", "p1", "pf0hpf"]))},
             "pf": {"pfID": draw(st.integers(0, 1))},
             "vf": {"pfID": 0, "vfID": draw(st.integers(0, 1))},
             "service": {"serviceID": draw(st.sampled_from("st")), "network": "n", "interfaceName": draw(st.sampled_from(["e1", "e2"]))},
-            "vlan": {"vlanID": 1, "parentInterfaceRef": "p0"},
+            "vlan": {"vlanID": draw(st.sampled_from([1, 2, 5000])), "parentInterfaceRef": draw(st.sampled_from(["i0", "i1", "set"]))},
+            "patch": {"peerBridge": draw(st.sampled_from(["br-x", "br-sfc"])), "peerPatchName": draw(st.sampled_from(["x", "y"]))},
+            "ovn": {},
         }
         meta = metadata(f"i{number}", draw(ages), deleted=draw(st.integers(0, 5)) == 0, labels=draw(labels))
         found.append(msgspec.convert({"metadata": meta, "spec": {"interfaceType": kind, kind: block[kind]}}, ServiceInterface))
@@ -143,11 +145,12 @@ def test_every_port_that_is_wanted_has_one_owner_and_everyone_else_an_answer(som
     staying = [item for item in some if item.metadata.deletion_timestamp is None]
     owners = [port.owner for port in ports.wanted.values()]
     assert len(owners) == len(set(owners))
-    assert set(ports.wanted) == {name for name in map(port_name, staying) if name is not None}
+    assert set(ports.wanted) == {name for name in (claim_of(item).port for item in staying) if name is not None}
     assert all(name == port.name for name, port in ports.wanted.items())
-    served = {*owners, *ports.refused, *(key_of(item) for item in staying if item.spec.interface_type == "service")}
+    served = {*owners, *ports.refused, *ports.vlans, *(key_of(item) for item in staying if item.spec.interface_type == "service")}
     assert served == {key_of(item) for item in staying}
-    assert ports.refused.keys().isdisjoint(owners)
+    assert ports.refused.keys().isdisjoint([*owners, *ports.vlans])
+    assert len(set(ports.vlans.values())) == len(ports.vlans)
 
 
 @given(interfaces(), st.randoms(use_true_random=False))
@@ -189,13 +192,13 @@ def worlds(draw: st.DrawFn) -> NodeWorld:
     marks = [port.dpf_id for port in ports.wanted.values()] + [f"ns/{pod.metadata.name}/{e}" for pod in pods for e in ("e1", "e2")]
     there = draw(st.sets(st.sampled_from(marks))) if marks else set()
     by_mark = {mark: ObservedPort(f"port-{n}", draw(st.sampled_from([n + 1, None])), mark) for n, mark in enumerate(sorted(there))}
-    return NodeWorld("dpu-1", some, pods, by_mark, ports.refused)
+    return NodeWorld("dpu-1", some, pods, by_mark, ports.refused, ports.vlans)
 
 
 @given(chains(), worlds())
 def test_no_port_belongs_to_two_switches(some: list[ServiceChain], world: NodeWorld) -> None:
     result = resolve(some, world)
-    used = [number for resolution in result.values() for ports in resolution.ofports for number in ports]
+    used = [number for resolution in result.values() for ports in resolution.switch_ports for number in ports]
     assert len(used) == len(set(used))
     connected = {port.interface for resolution in result.values() for switch in resolution.switches for port in switch.ports}
     assert connected.isdisjoint(world.refused)

@@ -1,10 +1,11 @@
 """The one door to the kernel's network: the pair of devices between a pod and the bridge.
 
-Every function blocks for a few milliseconds and is to be called in a thread.
+Every function blocks for a few milliseconds and is to be called in a thread; `LinkEvents` does not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import errno
@@ -24,6 +25,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17
 """linux/ethtool.h: switch the sender's checksum offload."""
+RTMGRP_LINK = 0x1
+"""linux/rtnetlink.h: the group of messages about devices."""
 UP, LOWER_UP = 0x1, 0x10000
 """IFF_UP and IFF_LOWER_UP of linux/if.h."""
 
@@ -41,6 +44,41 @@ class Link:
     mtu: int
     up: bool
     carrier: bool
+
+
+class LinkEvents:
+    """Tells that a network device of this namespace came, went, or changed; not which one."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        self._socket.bind((0, RTMGRP_LINK))
+
+    def __enter__(self) -> LinkEvents:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    async def next(self) -> None:
+        """Return once something has changed since the last call; many changes are one."""
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+        loop.add_reader(self._socket, told.set)
+        try:
+            await told.wait()
+        finally:
+            loop.remove_reader(self._socket)
+        self._drain()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                self._socket.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # events were lost, which is an event too
+                    raise KernelError(f"hear of network devices: {error.strerror}") from error
 
 
 def make_veth(name: str, namespace: Path, peer: str, mtu: int) -> tuple[Link, Link]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Literal, TypeAlias
 
 from dpuchain.chain.ports import CNI_OWNER, DPF_ID, DPF_TYPE, ObservedPort, WantedPort
 from dpuchain.ovs.changes import AddPort, DeletePort, PortChange, SetInterface
-from dpuchain.ovs.rows import PortRow
+from dpuchain.ovs.rows import Absent, BridgeRow, PortRow
 
+PortType: TypeAlias = Literal["auto", "system", "dpdk"]
+AUTO: PortType = "auto"
+DPDK_STARTERS = ("dpdk-init", "doca-init")
+"""Keys in the `other_config` of Open vSwitch that start DPDK."""
 OUR_TYPES = ("physical", "pf", "vf")
 """Values of `dpf-type` on ports that an agent (ours, or DPF's) made for a ServiceInterface."""
 
@@ -71,10 +76,24 @@ def pins(rows: Mapping[str, PortRow]) -> list[PortChange]:
     return [SetInterface(name, ofport_request=number) for name, number in numbers(ours).items() if ours[name].ofport_request is None]
 
 
+def device_type(forced: PortType, bridge: BridgeRow | Absent, settings: Mapping[str, str]) -> str:
+    """OVSDB's type for a network device: `system`, which it writes as nothing, or `dpdk`.
+
+    Unless forced it is dpdk where Open vSwitch was told to start DPDK, or DOCA, which has it inside, and the bridge is on the userspace
+    datapath.
+    """
+    if forced != AUTO:
+        return "" if forced == "system" else forced
+    userspace = isinstance(bridge, BridgeRow) and bridge.datapath_type == "netdev"
+    return "dpdk" if userspace and any(settings.get(key) in ("true", "try") for key in DPDK_STARTERS) else ""
+
+
 def additions(
-    bridge: str, rows: Mapping[str, PortRow], wanted: Mapping[str, WantedPort], numbers: Mapping[str, int]
+    bridge: str, rows: Mapping[str, PortRow], wanted: Mapping[str, WantedPort], numbers: Mapping[str, int], new_type: str = ""
 ) -> list[tuple[WantedPort, list[PortChange]]]:
-    """The changes that each wanted port needs which is not there as it should be; `numbers` are those that ports had when last seen.
+    """The changes that each wanted port needs which is not there as it should be, patches aside (see `agent.patches`).
+
+    `numbers` are those that ports had when last seen, `new_type` is the type of a port that is made.
 
     A port that is there keeps its type. One whose mark names an owner that no longer wants it (`chain.ports.assign` has decided that) is
     given over without being removed, so that frames go on.
@@ -82,6 +101,8 @@ def additions(
     found: list[tuple[WantedPort, list[PortChange]]] = []
     for name, port in wanted.items():
         row = rows.get(name)
+        if port.peer is not None:
+            continue
         if row is not None and _is_right(row, port):
             continue
         changes: list[PortChange] = []
@@ -92,7 +113,7 @@ def additions(
             AddPort(
                 bridge,
                 name,
-                interface_type=row.type if row is not None else "",
+                interface_type=row.type if row is not None else new_type,
                 external_ids=port.external_ids,
                 interface_external_ids={DPF_ID: port.dpf_id},
                 mtu_request=port.mtu_request,
@@ -111,10 +132,17 @@ def _is_right(row: PortRow, port: WantedPort) -> bool:
     )
 
 
-def surplus(bridge: str, rows: Mapping[str, PortRow], wanted: Mapping[str, WantedPort]) -> list[PortChange]:
-    """The deletions of ports that were made for a ServiceInterface and that none wants any more."""
-    return [
-        DeletePort(bridge, name, owner=row.interface_external_ids.get(DPF_ID))
-        for name, row in rows.items()
-        if name not in wanted and row.external_ids.get(DPF_TYPE) in OUR_TYPES and DPF_ID in row.interface_external_ids
-    ]
+def surplus(
+    bridge: str, rows: Mapping[str, PortRow], wanted: Mapping[str, WantedPort], left_behind: Collection[str] = ()
+) -> list[PortChange]:
+    """What is to be done to ports that were made for a ServiceInterface and that none wants any more, patches aside.
+
+    They are deleted; those whose mark is one of `left_behind` stay, and are nobody's from then on.
+    """
+    found: list[PortChange] = []
+    for name, row in rows.items():
+        owner = row.interface_external_ids.get(DPF_ID)
+        if name in wanted or row.external_ids.get(DPF_TYPE) not in OUR_TYPES or owner is None:
+            continue
+        found.append(SetInterface(name, {DPF_ID: None}, owner=owner) if owner in left_behind else DeletePort(bridge, name, owner=owner))
+    return found

@@ -10,8 +10,10 @@ from pathlib import Path
 from dpuchain.agent.cni_socket import listen
 from dpuchain.agent.evidence import Subject
 from dpuchain.agent.node import NodeObjects
+from dpuchain.agent.ports import PortType
+from dpuchain.agent.representors import Devices
 from dpuchain.agent.status import Status
-from dpuchain.agent.switch import Switch
+from dpuchain.agent.switch import Dpu, Switch
 from dpuchain.agent.wiring import Wiring
 from dpuchain.kube.client import Client
 from dpuchain.ovs.database import Database
@@ -36,6 +38,8 @@ class Settings:
     openflow: Path
     cni_socket: Path
     health_address: str
+    port_type: PortType = "auto"
+    sysfs: Path = Path("/sys")
 
 
 async def run(client: Client, settings: Settings) -> None:
@@ -52,7 +56,8 @@ async def run(client: Client, settings: Settings) -> None:
         for subject in changed:
             reports.enqueue(subject)
 
-    switch = Switch(settings.bridge, objects, database, openflow, publish, clock)
+    devices = Devices(settings.sysfs)
+    switch = Switch(Dpu(settings.bridge, devices, settings.port_type), objects, database, openflow, publish, clock)
     passes: Controller[str] = Controller("switch", switch.reconcile, clock=clock)
     wiring = Wiring(settings.bridge, client, objects, database)
     checks = {
@@ -62,7 +67,8 @@ async def run(client: Client, settings: Settings) -> None:
     }
     async with client, serve(settings.health_address, checks), listen(settings.cni_socket, wiring.answer), asyncio.TaskGroup() as group:
         _subscribe(objects, database, openflow, lambda: passes.enqueue(THE_SWITCH), reports)
-        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, passes, reports):
+        devices.subscribe(lambda: passes.enqueue(THE_SWITCH))
+        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, devices, passes, reports):
             group.create_task(runner.run())
         for cache in (objects.interfaces, objects.chains, objects.pods):
             group.create_task(_then(cache.synced, lambda: passes.enqueue(THE_SWITCH)))

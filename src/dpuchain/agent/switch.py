@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
+from dpuchain.agent import patches
 from dpuchain.agent import ports as rows_of
 from dpuchain.agent.evidence import Evidence, Subject, Verdict
 from dpuchain.agent.guard import PACE_SECONDS, Guard
 from dpuchain.agent.node import NodeObjects
+from dpuchain.agent.representors import Devices
+from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.meta import Object, ObjectKey, key_of
-from dpuchain.chain.ports import WantedPort, assign, dpf_id_of
+from dpuchain.chain.ports import SwitchPort, WantedPort, assign, dpf_id_of, is_left_behind
 from dpuchain.chain.resolve import NodeWorld, Resolution, interface_problem, resolve
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
@@ -22,7 +26,7 @@ from dpuchain.flows.pipeline import COOKIE
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import OvsError, Rejected, Unreachable
 from dpuchain.ovs.openflow import OpenFlow
-from dpuchain.ovs.rows import Absent, PortRow
+from dpuchain.ovs.rows import PortRow
 from dpuchain.runtime.clock import Clock
 
 MOST_OWNERS_READ = 4
@@ -34,6 +38,15 @@ READ_AGAIN_SECONDS = 0.5
 """When to look again at a switch that did not keep what it confirmed; no message of its own would tell."""
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Dpu:
+    """What of the DPU decides how ports are made: its bridge, its devices, and OVSDB's type for them (`agent.ports.device_type`)."""
+
+    bridge: str
+    devices: Devices
+    port_type: rows_of.PortType = rows_of.AUTO
 
 
 class Switch:
@@ -49,7 +62,7 @@ class Switch:
 
     def __init__(
         self,
-        bridge: str,
+        dpu: Dpu,
         objects: NodeObjects,
         database: Database,
         openflow: OpenFlow,
@@ -59,7 +72,8 @@ class Switch:
         self.evidence = Evidence()
         self._clock = clock
         self._connecting_until = clock.monotonic() + CONNECTING_SECONDS
-        self._bridge = bridge
+        self._dpu = dpu
+        self._bridge = dpu.bridge
         self._objects = objects
         self._database = database
         self._openflow = openflow
@@ -112,32 +126,44 @@ class Switch:
             self._publish(changed)
 
     async def _pass(self) -> Evidence:
-        rows = self._rows()
-        ports = assign(self._objects.interfaces, rows_of.claimable(rows))
-        additions = rows_of.additions(self._bridge, rows, ports.wanted, self._numbers)
+        bridges = self._bridges()
+        rows, interfaces = bridges[self._bridge], tuple(self._objects.interfaces)
+        ports = assign(interfaces, rows_of.claimable(rows), self._dpu.devices.present, self._bridge)
+        additions = [
+            *rows_of.additions(self._bridge, rows, ports.wanted, self._numbers, self._new_type()),
+            *patches.additions(self._bridge, bridges, ports.wanted, self._numbers),
+        ]
         self._note_repairs("port", sum(self._wanted.get(port.name) == port for port, _ in additions))
         refused = {**ports.refused, **await self._make(additions)}
         self._wanted = {name: port for name, port in ports.wanted.items() if port.owner not in refused}
-        rows = self._rows()
+        bridges = self._bridges()
+        rows = bridges[self._bridge]
         seen = {**self._numbers, **rows_of.numbers(rows)}
         self._numbers = {name: number for name, number in seen.items() if name in rows or name in ports.wanted}
-        world = NodeWorld(
-            self._objects.node, tuple(self._objects.interfaces), tuple(self._objects.pods), rows_of.by_mark(rows.values()), refused
-        )
+        pods = tuple(self._objects.pods)
+        world = NodeWorld(self._objects.node, interfaces, pods, rows_of.by_mark(rows.values()), refused, ports.vlans)
         resolutions = resolve(self._objects.chains, world)
-        missing = await self._program(resolutions)
-        await self._database.apply(rows_of.pins(rows))
+        missing = await self._program(resolutions, world.reserved)
+        await self._pin()
         if self._objects.readable:
-            deletions = rows_of.surplus(self._bridge, rows, ports.wanted)
-            await self._database.apply(deletions)
-            rows = self._rows() if deletions else rows
-        return self._evidence(world, resolutions, missing, rows)
+            await self._remove(ports.wanted, interfaces, bridges)
+        return self._evidence(world, resolutions, missing)
 
-    def _rows(self) -> Mapping[str, PortRow]:
-        rows = self._database.ports(self._bridge)
-        if isinstance(rows, Absent):
+    def _bridges(self) -> Mapping[str, Mapping[str, PortRow]]:
+        bridges = self._database.bridges()
+        if self._bridge not in bridges:
             raise Rejected("NoBridge", f"bridge {self._bridge} does not exist on this DPU; create it with datapath_type=netdev")
-        return rows_of.completed(rows, self._numbers)
+        return {**bridges, self._bridge: rows_of.completed(bridges[self._bridge], self._numbers)}
+
+    def _new_type(self) -> str:
+        return rows_of.device_type(self._dpu.port_type, self._database.bridge(self._bridge), self._database.settings())
+
+    async def _remove(
+        self, wanted: Mapping[str, WantedPort], interfaces: Sequence[ServiceInterface], bridges: Mapping[str, Mapping[str, PortRow]]
+    ) -> None:
+        left = [dpf_id_of(item) for item in interfaces if item.metadata.deletion_timestamp is not None and is_left_behind(item)]
+        ours = rows_of.surplus(self._bridge, bridges[self._bridge], wanted, left)
+        await self._database.apply([*ours, *patches.surplus(self._bridge, bridges, wanted)])
 
     async def _make(self, additions: Sequence[tuple[WantedPort, Sequence[object]]]) -> dict[ObjectKey, str]:
         """Make ports; returns why the owner of one gets none. Each in a transaction of its own, so that one refusal is one port's."""
@@ -149,9 +175,18 @@ class Switch:
                 refused[port.owner] = str(error)
         return refused
 
-    async def _program(self, resolutions: Mapping[ObjectKey, Resolution]) -> Mapping[ObjectKey, str]:
+    async def _pin(self) -> None:
+        """Ask for the numbers that ports have. One that goes at this moment needs none; the next pass asks for the rest."""
+        try:
+            await self._database.apply(rows_of.pins(self._bridges()[self._bridge]))
+        except Rejected as error:
+            if error.code != "NoInterface":
+                raise
+
+    async def _program(self, resolutions: Mapping[ObjectKey, Resolution], reserved: Collection[SwitchPort]) -> Mapping[ObjectKey, str]:
         """Make the flows those of the resolved chains; returns what the read-back showed to be missing of a chain."""
-        desired = compile_switches([ChainSwitches(chain, resolution.ofports) for chain, resolution in resolutions.items()])
+        switches = [ChainSwitches(chain, resolution.switch_ports) for chain, resolution in resolutions.items()]
+        desired = compile_switches(switches, reserved)
         actual = self._actual if self._actual is not None else await self._openflow.read_state()
         if not self._objects.readable:  # flows of a chain that cannot be read stay
             desired = FlowState(desired.flows | {flow for flow in actual.flows if flow.key not in {want.key for want in desired.flows}})
@@ -189,21 +224,17 @@ class Switch:
             learned |= state.learned
         return FlowState(frozenset(flows), frozenset(learned))
 
-    def _evidence(
-        self,
-        world: NodeWorld,
-        resolutions: Mapping[ObjectKey, Resolution],
-        missing: Mapping[ObjectKey, str],
-        rows: Mapping[str, PortRow],
-    ) -> Evidence:
+    def _evidence(self, world: NodeWorld, resolutions: Mapping[ObjectKey, Resolution], missing: Mapping[ObjectKey, str]) -> Evidence:
         verdicts: dict[Subject, Verdict] = {}
         released: set[Subject] = set()
-        marks = {port.dpf_id for port in rows_of.claimable(rows).values()}
+        bridges = self._bridges()
+        marks = {port.dpf_id for port in rows_of.claimable(bridges[self._bridge]).values()} | patches.marks(bridges)
+        flowless = _flowless_vlans(resolutions, missing)
         complaint = tuple(filter(None, [self._guard.complaint(self._clock.monotonic())]))
         for interface in world.interfaces:
             subject = Subject("ServiceInterface", key_of(interface))
             if interface.metadata.deletion_timestamp is None:
-                problem = interface_problem(interface, world)
+                problem = interface_problem(interface, world) or flowless.get(key_of(interface))
                 verdicts[subject] = _verdict(interface, () if problem is None else (problem,))
             elif dpf_id_of(interface) not in marks:
                 released.add(subject)
@@ -225,6 +256,17 @@ class Switch:
         for chain in self._objects.chains:
             verdicts[Subject("ServiceChain", key_of(chain))] = _verdict(chain, (problem,))
         return Evidence(verdicts)
+
+
+def _flowless_vlans(resolutions: Mapping[ObjectKey, Resolution], missing: Mapping[ObjectKey, str]) -> dict[ObjectKey, str]:
+    """The VLANs in chains of which flows are missing: a VLAN is nothing on a switch but flows."""
+    return {
+        port.interface: f"ServiceChain {chain}: {missing[chain]}"
+        for chain, resolution in resolutions.items()
+        for switch in resolution.switches
+        for port in switch.ports
+        if port.vlan is not None and chain in missing
+    }
 
 
 def _verdict(item: Object, problems: tuple[str, ...], flows_missing: str | None = None) -> Verdict:

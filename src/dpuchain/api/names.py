@@ -33,6 +33,8 @@ MAX_UNAVAILABLE_ANNOTATION = "dpuchain.dpu.nvidia.com/max-unavailable"
 RESTARTING_ANNOTATION = "dpuchain.dpu.nvidia.com/restarting-since"
 TEMPLATE_DIGEST_ANNOTATION = "dpuchain.dpu.nvidia.com/template-digest"
 
+NOOP_PHYSICAL_REMOVAL_ANNOTATION = f"{SERVICE_GROUP}/noop-physical-removal"
+
 # Finalizers
 DPU_SERVICE_CHAIN_FINALIZER = f"{SERVICE_GROUP}/dpuservicechain"
 DPU_SERVICE_INTERFACE_FINALIZER = f"{SERVICE_GROUP}/dpuserviceinterface"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dpuchain.api.interface import ServiceInterface, ServicePort
 from dpuchain.api.meta import ObjectKey, key_of
+from dpuchain.api.names import NOOP_PHYSICAL_REMOVAL_ANNOTATION
+from dpuchain.chain.patches import Peer, patch_of
+from dpuchain.chain.representors import Function, NetDevice, NoRepresentorError, representor
+from dpuchain.chain.vlans import VlanClaim, assign_vlans, vlan_of, vlan_problem
 
+BRIDGE = "br-sfc"
 DPF_ID = "dpf-id"
 """Key in an OVS interface's external_ids: whose it is."""
 DPF_TYPE = "dpf-type"
@@ -16,6 +22,16 @@ CNI_OWNER = {"owner": "ovs-cni.network.kubevirt.io"}
 """external_ids of a port that the CNI made; DPF's tools know it by them."""
 UPLINK_MTU = 9216
 """MTU asked for on an uplink, so that no serviceMTU is too large for it."""
+
+
+class SwitchPort(NamedTuple):
+    """What a port of a switch is on br-sfc: a port of the bridge, or a VLAN on one."""
+
+    number: int
+    vlan: int | None = None
+
+    def __str__(self) -> str:
+        return f"port {self.number}" if self.vlan is None else f"VLAN {self.vlan} of port {self.number}"
 
 
 @dataclass(frozen=True)
@@ -39,14 +55,17 @@ class WantedPort:
     owner: ObjectKey
     mtu_request: int | None = None
     external_ids: Mapping[str, str] = field(default_factory=dict)
+    peer: Peer | None = None
+    """The other end, if the port is one end of a patch."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """What the interfaces of a node ask for: ports by name, and for each interface that gets none the reason."""
+    """What the interfaces of a node ask for: ports by name, for each VLAN where it is, and for each interface that gets none the reason."""
 
     wanted: Mapping[str, WantedPort]
     refused: Mapping[ObjectKey, str]
+    vlans: Mapping[ObjectKey, VlanClaim] = field(default_factory=dict)
 
 
 def dpf_id_of(interface: ServiceInterface) -> str:
@@ -64,56 +83,101 @@ def service_of(interface: ServiceInterface) -> ServicePort | None:
     return interface.spec.service if interface.spec.interface_type == "service" else None
 
 
-def port_name(interface: ServiceInterface) -> str | None:
-    """Name of the device that the interface is; None for types whose port is made otherwise (by the CNI) or not yet supported.
-
-    Representors have the names that BlueField's udev rules give them.
-    """
+def virtual_network(interface: ServiceInterface) -> str | None:
+    """The virtual network that the interface belongs to; None if to none."""
     spec = interface.spec
-    if spec.interface_type == "physical" and spec.physical is not None:
-        return spec.physical.interface_name
-    if spec.interface_type == "pf" and spec.pf is not None:
-        return f"pf{spec.pf.pf_id}hpf"
-    if spec.interface_type == "vf" and spec.vf is not None:
-        return f"pf{spec.vf.pf_id}vf{spec.vf.vf_id}"
-    return None
+    block = {"pf": spec.pf, "vf": spec.vf, "service": spec.service}.get(spec.interface_type)
+    return block.virtual_network if block is not None else None
 
 
-def unsupported(interface: ServiceInterface) -> str | None:
+def refusal(interface: ServiceInterface) -> str | None:
     """Why the interface can have no port whatever the world is like; None if it can."""
-    if interface.spec.interface_type in ("vlan", "ovn", "patch"):
-        return f"spec.interfaceType: {interface.spec.interface_type} is not supported yet; use physical, pf, vf or service"
+    network, vlan, patch = virtual_network(interface), vlan_of(interface), interface.spec.patch
+    if network is not None:
+        return f"belongs to virtual network {network}: it gets no port of the bridge and cannot be chained"
+    if vlan is not None:
+        return vlan_problem(vlan)
+    if interface.spec.interface_type == "patch" and patch is not None:
+        if not patch.peer_bridge:
+            return "peer bridge is not set or is empty"
+        if DPF_ID in patch.peer_external_ids:
+            return f"external ID {DPF_ID} is a reserved and managed internally, it cannot be set by users"
     return None
 
 
-def assign(interfaces: Iterable[ServiceInterface], present: Mapping[str, ObservedPort]) -> Ports:
-    """Which ports br-sfc should have for `interfaces`, all of one node, given the ports that it has.
+@dataclass(frozen=True)
+class Claim:
+    """The port that an interface asks for, with its peer if it is one end of a patch; or why it cannot say which."""
+
+    port: str | None = None
+    peer: Peer | None = None
+    problem: str | None = None
+
+
+def claim_of(interface: ServiceInterface, devices: Sequence[NetDevice] = (), bridge: str = BRIDGE) -> Claim:
+    """What an interface asks for on a DPU with such devices. A pod's port is made by the CNI, and a VLAN has none of its own."""
+    reason = refusal(interface)
+    if reason is not None:
+        return Claim(problem=reason)
+    patch, function, physical = patch_of(interface, bridge), _function(interface), interface.spec.physical
+    if patch is not None:
+        name, peer = patch
+        itself = f"peer bridge {peer.bridge} is the bridge of the chains itself; name another one" if peer.bridge == bridge else None
+        return Claim(problem=itself) if itself else Claim(name, peer)
+    if function is not None:
+        try:
+            return Claim(representor(function, devices))
+        except NoRepresentorError as error:
+            return Claim(problem=str(error))
+    return Claim(physical.interface_name if interface.spec.interface_type == "physical" and physical is not None else None)
+
+
+def _function(interface: ServiceInterface) -> Function | None:
+    spec = interface.spec
+    if spec.interface_type == "pf" and spec.pf is not None:
+        return Function(spec.pf.pf_id, None, spec.pf.nic_selector)
+    if spec.interface_type == "vf" and spec.vf is not None:
+        return Function(spec.vf.pf_id, spec.vf.vf_id, spec.vf.nic_selector)
+    return None
+
+
+def is_left_behind(interface: ServiceInterface) -> bool:
+    """Whether the port of a deleted interface shall stay on the bridge."""
+    return interface.spec.interface_type == "physical" and NOOP_PHYSICAL_REMOVAL_ANNOTATION in interface.metadata.annotations
+
+
+def assign(
+    interfaces: Iterable[ServiceInterface],
+    present: Mapping[str, ObservedPort],
+    devices: Sequence[NetDevice] = (),
+    bridge: str = BRIDGE,
+) -> Ports:
+    """Which ports `bridge` should have for `interfaces`, all of one node, given the ports that it has and the devices of the DPU.
 
     A port has one owner: the interface whose mark it carries, as long as that wants it, else the oldest, then the first by name. So a
     later claimant never takes a port over. An interface that is being deleted claims nothing.
     """
-    claims: dict[str, list[ServiceInterface]] = {}
-    refused: dict[ObjectKey, str] = {}
-    for interface in interfaces:
-        if interface.metadata.deletion_timestamp is not None:
-            continue
-        reason = unsupported(interface)
-        name = port_name(interface)
-        if reason is not None:
-            refused[key_of(interface)] = reason
-        elif name is not None:
-            claims.setdefault(name, []).append(interface)
+    staying = [interface for interface in interfaces if interface.metadata.deletion_timestamp is None]
+    claims: dict[str, list[tuple[ServiceInterface, Claim]]] = {}
+    vlans = assign_vlans(staying)
+    refused: dict[ObjectKey, str] = dict(vlans.refused)
+    for interface in staying:
+        claim = claim_of(interface, devices, bridge)
+        if claim.problem is not None:
+            refused[key_of(interface)] = claim.problem
+        elif claim.port is not None:
+            claims.setdefault(claim.port, []).append((interface, claim))
     wanted: dict[str, WantedPort] = {}
     for name, claimants in sorted(claims.items()):
         holder = present[name].dpf_id if name in present else None
-        owner, *others = sorted(claimants, key=lambda claimant: _claim_order(claimant, holder))
-        wanted[name] = _wanted(name, owner)
-        for other in others:
+        (owner, claim), *others = sorted(claimants, key=lambda claimant: _claim_order(claimant[0], holder))
+        wanted[name] = _wanted(name, owner, claim.peer)
+        for other, _ in others:
             refused[key_of(other)] = (
                 f"port {name} is owned by ServiceInterface {key_of(owner)}; a port has one owner: delete one of the two, or give this one "
                 f"another port"
             )
-    return Ports(wanted, refused)
+    return Ports(wanted, refused, vlans.claims)
 
 
 def _claim_order(claimant: ServiceInterface, holder: str | None) -> tuple[bool, str, ObjectKey]:
@@ -121,12 +185,12 @@ def _claim_order(claimant: ServiceInterface, holder: str | None) -> tuple[bool, 
     return dpf_id_of(claimant) != holder, created.isoformat() if created else "", key_of(claimant)
 
 
-def _wanted(name: str, owner: ServiceInterface) -> WantedPort:
-    physical = owner.spec.interface_type == "physical"
+def _wanted(name: str, owner: ServiceInterface, peer: Peer | None) -> WantedPort:
     return WantedPort(
         name=name,
         dpf_id=dpf_id_of(owner),
         owner=key_of(owner),
-        mtu_request=UPLINK_MTU if physical else None,
-        external_ids={DPF_TYPE: "physical"} if physical else {DPF_TYPE: owner.spec.interface_type},
+        mtu_request=UPLINK_MTU if owner.spec.interface_type == "physical" else None,
+        external_ids={DPF_TYPE: owner.spec.interface_type},
+        peer=peer,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dpuchain.api.chain import Port, ServiceChain, Switch
 from dpuchain.api.interface import ServiceInterface, ServicePort
@@ -11,12 +11,15 @@ from dpuchain.api.kubernetes import Pod
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import SERVICE_LABEL
 from dpuchain.chain.mtu import carries, in_claim_order
-from dpuchain.chain.ports import DPF_ID, ObservedPort, dpf_id_of, pod_dpf_id, service_of, unsupported
+from dpuchain.chain.ports import DPF_ID, ObservedPort, SwitchPort, dpf_id_of, pod_dpf_id, refusal, service_of, virtual_network
+from dpuchain.chain.vlans import VlanClaim, vlan_of
 
 
 @dataclass(frozen=True)
 class NodeWorld:
-    """All that resolution looks at, of one node. `refused` has the interfaces that get no port, with the reason (`ports.assign`)."""
+    """All that resolution looks at, of one node. `refused` has the interfaces that get no port, with the reason, and `vlans` what those
+    have that are a VLAN (`ports.assign`).
+    """
 
     node: str
     interfaces: Sequence[ServiceInterface]
@@ -24,14 +27,22 @@ class NodeWorld:
     ports: Mapping[str, ObservedPort]
     """Ports of br-sfc by their dpf-id."""
     refused: Mapping[ObjectKey, str]
+    vlans: Mapping[ObjectKey, VlanClaim] = field(default_factory=dict)
+
+    @property
+    def reserved(self) -> frozenset[SwitchPort]:
+        """The VLANs on ports of the bridge that are interfaces of their own, be they part of a chain or not."""
+        found = ((self.ports.get(str(claim.parent)), claim.vlan) for claim in self.vlans.values())
+        return frozenset(SwitchPort(port.ofport, vlan) for port, vlan in found if port is not None and port.ofport is not None)
 
 
 @dataclass(frozen=True)
 class ResolvedPort:
-    """A port of a switch that exists on the bridge."""
+    """A port of a switch that exists on the bridge: `port`, or a VLAN on it."""
 
     interface: ObjectKey
     port: ObservedPort
+    vlan: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,9 @@ class Resolution:
         return tuple(dict.fromkeys(problem for switch in self.switches for problem in switch.problems))
 
     @property
-    def ofports(self) -> tuple[tuple[int, ...], ...]:
-        """Port numbers of each switch."""
-        return tuple(tuple(p.port.ofport for p in switch.ports if p.port.ofport is not None) for switch in self.switches)
+    def switch_ports(self) -> tuple[tuple[SwitchPort, ...], ...]:
+        """What the ports of each switch are on the bridge."""
+        return tuple(tuple(SwitchPort(p.port.ofport, p.vlan) for p in s.ports if p.port.ofport is not None) for s in self.switches)
 
 
 _CNI_HINT = "\nthe CNI made no port for the pod's interface: see the pod's events and its annotation k8s.v1.cni.cncf.io/networks"
@@ -74,11 +85,11 @@ def resolve(chains: Iterable[ServiceChain], world: NodeWorld) -> dict[ObjectKey,
     one chain: the first use holds, in the order of the chains' age, every other is a problem that names the first. What resolves is
     usable though something else does not.
     """
-    claims: dict[str, str] = {}
+    claims: dict[tuple[str, int | None], str] = {}
     return {key_of(chain): _resolve_chain(chain, world, claims) for chain in in_claim_order(chains)}
 
 
-def _resolve_chain(chain: ServiceChain, world: NodeWorld, claims: dict[str, str]) -> Resolution:
+def _resolve_chain(chain: ServiceChain, world: NodeWorld, claims: dict[tuple[str, int | None], str]) -> Resolution:
     switches = []
     for number, switch in enumerate(chain.spec.switches):
         use = f"switch {number} of ServiceChain {key_of(chain)}"
@@ -101,12 +112,16 @@ def _resolve_chain(chain: ServiceChain, world: NodeWorld, claims: dict[str, str]
 
 def _resolve_port(chain: ServiceChain, port: Port, world: NodeWorld) -> ResolvedPort:
     interface = _interface(chain, port.service_interface.match_labels, world)
-    function = {"pf": interface.spec.pf, "vf": interface.spec.vf, "service": interface.spec.service}.get(interface.spec.interface_type)
-    if function is not None and function.virtual_network is not None:
+    if virtual_network(interface) is not None:
         raise _Problem(_is_not_ready(interface, "has a virtual network, cannot be chained on br-sfc bridge"))
-    reason = unsupported(interface)
+    if vlan_of(interface) is not None:
+        place = _vlan_place(interface, world)
+        if isinstance(place, str):
+            raise _Problem(_is_not_ready(interface, f"is not ready: {place}"))
+        return place
+    reason = refusal(interface)
     if reason is not None:
-        raise _Problem(_is_not_ready(interface, reason))
+        raise _Problem(_is_not_ready(interface, f"is not ready: {reason}"))
     observed = _observed(interface, world)
     if observed is None or key_of(interface) in world.refused:
         raise _Problem(_missing(_mark(interface, world), world.refused.get(key_of(interface)), interface))
@@ -116,11 +131,28 @@ def _resolve_port(chain: ServiceChain, port: Port, world: NodeWorld) -> Resolved
     return ResolvedPort(key_of(interface), observed)
 
 
+def _vlan_place(interface: ServiceInterface, world: NodeWorld) -> ResolvedPort | str:
+    """Where an interface of type vlan is, or why it is nowhere."""
+    refused = world.refused.get(key_of(interface))
+    claim = world.vlans.get(key_of(interface))
+    if refused is not None or claim is None:
+        return refused or "its parent is not known yet"
+    parent = world.ports.get(str(claim.parent))
+    problem = world.refused.get(claim.parent) or (None if parent is None else _unusable(parent))
+    if parent is not None and problem is None:
+        return ResolvedPort(key_of(interface), parent, claim.vlan)
+    marks = go_map({DPF_ID: str(claim.parent)})
+    return f"its parent ServiceInterface {claim.parent}: {problem or f'no port of the bridge has external_ids {marks}'}"
+
+
 def interface_problem(interface: ServiceInterface, world: NodeWorld) -> str | None:
     """Why an interface of the node has no working port; None if it has one: on the bridge, numbered, without error, its link up."""
-    reason = unsupported(interface) or world.refused.get(key_of(interface))
+    reason = refusal(interface) or world.refused.get(key_of(interface))
     if reason is not None:
         return reason
+    if vlan_of(interface) is not None:
+        place = _vlan_place(interface, world)
+        return place if isinstance(place, str) else _link_problem(place.port)
     try:
         observed = _observed(interface, world)
     except _Problem as problem:
@@ -207,13 +239,14 @@ def _pod_mark(interface: ServiceInterface, service: ServicePort, world: NodeWorl
     return pod_dpf_id(key_of(min(pods, key=preference)), service.interface_name)
 
 
-def _claim(resolved: ResolvedPort, use: str, claims: dict[str, str]) -> None:
-    holder = claims.get(resolved.port.name)
+def _claim(resolved: ResolvedPort, use: str, claims: dict[tuple[str, int | None], str]) -> None:
+    place = resolved.port.name, resolved.vlan
+    holder = claims.get(place)
     if holder == use:
         raise _Problem(f"ServiceInterface {resolved.interface} is named twice in {use}; name it once")
     if holder is not None:
         raise _Problem(f"ServiceInterface {resolved.interface} is a port of {holder} already; an interface belongs to one switch")
-    claims[resolved.port.name] = use
+    claims[place] = use
 
 
 def _ailments(resolved: ResolvedPort, switch: Switch, world: NodeWorld) -> list[str]:

@@ -25,6 +25,13 @@ RUNTIME = "/var/run/openvswitch"
     show_default=True,
     help="Where the CNI plugin reaches the agent.",
 )
+@click.option(
+    "--port-type",
+    type=click.Choice(["auto", "system", "dpdk"]),
+    default="auto",
+    show_default=True,
+    help="Type of new ports in Open vSwitch; auto: dpdk where the bridge is on the userspace datapath and Open vSwitch starts DPDK.",
+)
 @options.common
 def command(bridge: str, openflow: Path | None, kubeconfig: Path | None, log_level: str, **places: Any) -> None:
     """Carry out this node's chains on its Open vSwitch, and answer the CNI."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dpuchain.flows.compile import FORWARD, LEARNED
-from dpuchain.flows.model import Flow, FlowChanges, FlowState, Flush
+from dpuchain.flows.model import Flow, FlowChanges, FlowState, Flush, Load
 from dpuchain.flows.pipeline import COOKIE, HINT, LARGEST_PORT, LEARNED_KIND, METADATA, cookie
 
 _EXACTLY = (1 << COOKIE.width) - 1
@@ -17,7 +17,7 @@ def diff(actual: FlowState, desired: FlowState) -> FlowChanges:
 
     Entries that the switch learned are never added. Those that point at a port which is, in `desired`, no port of their switch are
     deleted: one by one where `actual` shows them, and by their cookie for every port that leaves its switch, since entries may have been
-    learned after `actual` was read.
+    learned after `actual` was read. The cookie does not tell the VLANs of a port apart: those that stay learn anew.
     """
     if actual.flows == desired.flows and not actual.learned:
         return FlowChanges()
@@ -40,24 +40,25 @@ def _ordered(flows: Iterable[Flow]) -> tuple[Flow, ...]:
 
 
 def _members(flows: Iterable[Flow]) -> set[tuple[int, int]]:
-    """Switch and port of every flow that sends to one port of a switch."""
+    """Switch and port, as the hint has it, of every flow that sends to one port of a switch."""
     return {_place(flow) for flow in flows if flow.table == FORWARD} - {_NOWHERE}
 
 
 def _place(flow: Flow) -> tuple[int, int]:
     """Switch and port that a flow of `forward` is for; `_NOWHERE` for one that floods or that is not of our making."""
     match flow.match:
-        case ((METADATA.name, mark, None), (HINT.name, port, None)) if port <= LARGEST_PORT:
-            return mark, port
+        case ((METADATA.name, mark, None), (HINT.name, hint, None)) if 0 < HINT["port"].read(hint) <= LARGEST_PORT:
+            return mark, hint
     return _NOWHERE
 
 
 def _entries_behind(place: tuple[int, int]) -> Flush:
-    mark, port = place
-    return Flush(LEARNED, cookie(LEARNED_KIND, METADATA["owner"].read(mark), port), _EXACTLY)
+    mark, hint = place
+    return Flush(LEARNED, cookie(LEARNED_KIND, METADATA["owner"].read(mark), HINT["port"].read(hint)), _EXACTLY)
 
 
 def _is_true(entry: Flow, members: set[tuple[int, int]]) -> bool:
     """Whether a learned entry points at a port of the switch that learned it."""
     marks = [value for field, value, mask in entry.match if field == METADATA.name and mask is None]
-    return entry.table == LEARNED and len(marks) == 1 and (marks[0], COOKIE["port"].read(entry.cookie)) in members
+    hints = [action.value for action in entry.actions if isinstance(action, Load) and action.field == HINT.name]
+    return entry.table == LEARNED and len(marks) == 1 and len(hints) == 1 and (marks[0], hints[0]) in members

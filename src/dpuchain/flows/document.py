@@ -10,13 +10,21 @@ import sys
 from collections.abc import Iterator
 
 from dpuchain.api.meta import ObjectKey
+from dpuchain.chain.ports import SwitchPort
 from dpuchain.flows import pipeline
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.declaration import Layout, Table
 from dpuchain.flows.explain import describe
 from dpuchain.flows.pipeline import LEARNED_SECONDS, PIPELINE
 
-_EXAMPLE = ChainSwitches(ObjectKey("default", "example"), ((1, 2), (3, 4, 5)))
+_EXAMPLE = ChainSwitches(
+    ObjectKey("default", "example"),
+    (
+        (SwitchPort(1), SwitchPort(2)),
+        (SwitchPort(3), SwitchPort(4), SwitchPort(5)),
+        (SwitchPort(1, 10), SwitchPort(6)),
+    ),
+)
 
 
 def render() -> str:
@@ -48,7 +56,10 @@ def _lines() -> Iterator[str]:
     yield f"A learned entry lives {LEARNED_SECONDS} s after the last frame from its station."
     yield ""
     yield "## Example"
-    yield "A chain `default/example` with a switch of ports 1 and 2 and a switch of ports 3, 4 and 5:"
+    yield (
+        "A chain `default/example` with a switch of ports 1 and 2, a switch of ports 3, 4 and 5, and a switch of VLAN 10 of port 1 and "
+        "port 6:"
+    )
     yield ""
     yield "```"
     for flow in sorted(compile_switches([_EXAMPLE]).flows, key=lambda flow: flow.key.order()):

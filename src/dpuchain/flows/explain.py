@@ -12,13 +12,16 @@ from dpuchain.flows.model import (
     LoadCopy,
     MatchCopy,
     MatchValue,
+    Opaque,
     Output,
+    PopVlan,
+    PushVlan,
     Resubmit,
     SetField,
 )
 
 _ADDRESSES = ("eth_dst", "eth_src")
-_PLAIN = ("in_port", "reg0", "vlan_vid")
+_PLAIN = ("in_port",)
 
 
 def describe(flow: Flow) -> str:
@@ -33,7 +36,9 @@ def describe(flow: Flow) -> str:
 def _value(field: str, value: int) -> str:
     if field in _ADDRESSES:
         return ":".join(f"{byte:02x}" for byte in value.to_bytes(6, "big"))
-    return str(value) if field in _PLAIN else f"{value:#x}"
+    if field in _PLAIN:
+        return str(value)
+    return f"{value:#x}"
 
 
 def _condition(condition: Condition) -> str:
@@ -45,20 +50,24 @@ def _bits(field: str, first: int, bits: int) -> str:
     return f"{field}[{first}..{first + bits - 1}]"
 
 
+_FIXED: dict[Action, str] = {PushVlan(): "push_vlan:0x8100", PopVlan(): "pop_vlan"}
+
+
 def _action(action: Action) -> str:
+    text = f"unknown({action.data.hex()})" if isinstance(action, Opaque) else _FIXED.get(action, "")
     match action:
         case Output(port):
-            return f"output:{port}"
+            text = f"output:{port}"
         case Resubmit(table):
-            return f"resubmit(,{table})"
+            text = f"resubmit(,{table})"
         case SetField(field, value):
-            return f"set_field:{_value(field, value)}->{field}"
+            text = f"set_field:{_value(field, value)}->{field}"
         case Load(field, first, bits, value):
-            return f"load:{value:#x}->{_bits(field, first, bits)}"
+            text = f"load:{value:#x}->{_bits(field, first, bits)}"
         case Learn(table, priority, cookie, hard_timeout, parts):
             made = ",".join(_part(part) for part in parts)
-            return f"learn(table={table},priority={priority},cookie={cookie:#018x},hard_timeout={hard_timeout},{made})"
-    return f"unknown({action.data.hex()})"
+            text = f"learn(table={table},priority={priority},cookie={cookie:#018x},hard_timeout={hard_timeout},{made})"
+    return text
 
 
 def _part(part: LearnPart) -> str:

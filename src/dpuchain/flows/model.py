@@ -14,6 +14,9 @@ from msgspec import Struct
 Condition: TypeAlias = tuple[str, int, int | None]
 Match: TypeAlias = tuple[Condition, ...]
 
+# Bit of `vlan_vid` that says that there is a tag at all (OpenFlow 1.4, 7.2.3.7: OFPVID_PRESENT).
+VLAN_PRESENT = 0x1000
+
 
 class Output(Struct, frozen=True, gc=False):
     """Send the frame out of `port`; Open vSwitch does nothing if it came in there."""
@@ -35,6 +38,14 @@ class Load(Struct, frozen=True, gc=False):
     first: int
     bits: int
     value: int
+
+
+class PushVlan(Struct, frozen=True, gc=False):
+    """Put an 802.1Q tag, of VLAN 0 until it is set, before those that the frame has."""
+
+
+class PopVlan(Struct, frozen=True, gc=False):
+    """Take the outermost tag off the frame."""
 
 
 class Resubmit(Struct, frozen=True, gc=False):
@@ -93,7 +104,7 @@ class Opaque(Struct, frozen=True, gc=False):
     data: bytes
 
 
-Action: TypeAlias = Output | SetField | Load | Resubmit | Learn | Opaque
+Action: TypeAlias = Output | SetField | Load | PushVlan | PopVlan | Resubmit | Learn | Opaque
 
 
 class FlowKey(Struct, frozen=True, gc=False):

@@ -1,4 +1,7 @@
-"""The pipeline of br-sfc, as data: three tables, two registers, one cookie.
+"""The pipeline of br-sfc, as data: four tables, four registers, one cookie.
+
+A port of a switch is a port of the bridge, or a VLAN on one: the frames with its tag, which they carry outside the switch alone. A port of
+the bridge that is itself a port of a switch has all other frames, and no frame leaves by it with the tag of a VLAN that is not its own.
 
 A port of a two-port switch needs the first table alone: what comes in by one port goes out by the other, whatever it is, and nothing is
 learned.
@@ -8,11 +11,16 @@ was last seen behind that port"), the hint for its destination is read, and `for
 output of their own: only the static flows of `forward` send frames, and those exist for the present members of a switch alone. So a hint
 that is out of date can neither leak a frame into another switch nor sink it: it matches nothing, and the frame is flooded.
 
-Costs: one flow a port of a two-port switch; two flows a port and one more for each larger switch.
+Two VLANs on one port may belong to one switch. A frame then may leave by the port that it came in by, which Open vSwitch does only if
+the frame has forgotten that port; so `origin` remembers it, and flows of their own keep the frame from going back to where it came from.
+
+Costs: one flow a port of a two-port switch; two flows a port and one more for each larger switch. A VLAN on a port that is in a switch
+itself costs two flows more, and one that shares its port with another port of its own switch two.
 """
 
 from __future__ import annotations
 
+from dpuchain.chain.ports import SwitchPort
 from dpuchain.flows.declaration import BitField, Layout, Pipeline, Table
 
 STATIC_KIND = 1
@@ -53,17 +61,36 @@ METADATA = Layout(
     ),
 )
 
-HINT = Layout("reg0", 32, (BitField("port", 0, 16, "Port behind which the destination was last seen; 0 if it is not known."),))
+HINT = Layout(
+    "reg0",
+    32,
+    (
+        BitField("port", 0, 16, "Port behind which the destination was last seen; 0 if it is not known."),
+        BitField("vlan", 16, 12, "The VLAN on that port; 0 if the port itself is meant."),
+    ),
+)
+
+ORIGIN = Layout(
+    "reg1",
+    32,
+    (
+        BitField("port", 0, 16, "Port that the frame came in by."),
+        BitField("vlan", 16, 12, "The VLAN on that port; 0 if the port itself is meant."),
+    ),
+)
+
+TARGET = Layout("reg2", 32, (BitField("port", 0, 16, "Port that the frame shall leave by if its tag lets it."),))
 
 PIPELINE = Pipeline(
     tables=(
         Table(
             0,
             "classify",
-            "Finds the switch that a frame belongs to by the port it came in by. A wire's frame leaves at once; any other is marked with "
-            "its switch, its source is learned, and it goes on.",
-            priorities={"port": 1000},
-            edges=("learned", "forward"),
+            "Finds the switch that a frame belongs to by the port and the VLAN it came in by, and takes that VLAN's tag off. A wire's "
+            "frame leaves at once; any other is marked with its switch, its source is learned, and it goes on. A frame of a VLAN that is "
+            "an interface of its own, but in no switch, goes nowhere.",
+            priorities={"vlan": 3000, "reserved": 2000, "port": 1000},
+            edges=("learned", "forward", "leave"),
             learns=("learned",),
         ),
         Table(
@@ -77,11 +104,19 @@ PIPELINE = Pipeline(
             2,
             "forward",
             "Sends a frame to the hinted port if that is a port of its switch, else to all ports of the switch; never to the one it came "
-            "in by.",
-            priorities={"member": 2000, "flood": 1000},
+            "in by. `home` and `shared` see to that where two ports of a switch are VLANs of one port.",
+            priorities={"home": 3000, "member": 2000, "shared": 1500, "flood": 1000},
+            edges=("leave",),
+        ),
+        Table(
+            3,
+            "leave",
+            "The last step to a port on which VLANs are interfaces of their own: a frame with the tag of one of them is dropped, since "
+            "whoever is at the other end would take it for that interface's.",
+            priorities={"reserved": 2000, "port": 1000},
         ),
     ),
-    layouts=(COOKIE, METADATA, HINT),
+    layouts=(COOKIE, METADATA, HINT, ORIGIN, TARGET),
 )
 
 OURS_MASK = COOKIE["brand"].mask | COOKIE["round"].mask
@@ -91,6 +126,11 @@ OURS = COOKIE["brand"].place(BRAND) | COOKIE["round"].place(ROUND)
 def cookie(kind: int, owner: int, port: int = 0) -> int:
     """Cookie of a flow of `kind` that serves `port` (0: a whole switch) of the chain with number `owner`."""
     return OURS | COOKIE["kind"].place(kind) | COOKIE["owner"].place(owner) | COOKIE["port"].place(port)
+
+
+def register(port: SwitchPort) -> int:
+    """A port of a switch as the registers of hint and origin hold it."""
+    return HINT["port"].place(port.number) | HINT["vlan"].place(port.vlan or 0)
 
 
 def is_ours(value: int) -> bool:

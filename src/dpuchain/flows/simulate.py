@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from dpuchain.flows.compile import CLASSIFY
 from dpuchain.flows.model import (
+    VLAN_PRESENT,
     Action,
     Condition,
     Flow,
@@ -19,11 +21,11 @@ from dpuchain.flows.model import (
     MatchCopy,
     MatchValue,
     Output,
+    PopVlan,
+    PushVlan,
     Resubmit,
     SetField,
 )
-
-VLAN_PRESENT = 0x1000
 
 
 class Frame(Struct, frozen=True):
@@ -36,12 +38,24 @@ class Frame(Struct, frozen=True):
     vlan_vid: int = 0
 
 
+class Sent(NamedTuple):
+    """A frame that left by `port`, with its tags, the outermost first; each is the VLAN's number plus `VLAN_PRESENT`."""
+
+    port: int
+    tags: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a frame: the ports it left by, and the state after it, in which the switch may have learned an entry."""
 
-    ports: frozenset[int]
+    sent: frozenset[Sent]
     state: FlowState
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """Numbers of the ports that the frame left by, whatever tags it had then."""
+        return frozenset(sent.port for sent in self.sent)
 
 
 def simulate(state: FlowState, frame: Frame, in_port: int) -> Outcome:
@@ -54,7 +68,7 @@ def simulate(state: FlowState, frame: Frame, in_port: int) -> Outcome:
     walk.look_up(CLASSIFY)
     taught = {entry.key: entry for entry in walk.learned}
     learned = frozenset(entry for entry in state.learned if entry.key not in taught) | frozenset(taught.values())
-    return Outcome(frozenset(walk.ports), FlowState(state.flows, learned))
+    return Outcome(frozenset(walk.sent), FlowState(state.flows, learned))
 
 
 class _Walk:
@@ -69,9 +83,11 @@ class _Walk:
             "vlan_vid": frame.vlan_vid,
             "metadata": 0,
             "reg0": 0,
+            "reg1": 0,
+            "reg2": 0,
         }
-        self.in_port = in_port
-        self.ports: list[int] = []
+        self.inner: list[int] = []
+        self.sent: list[Sent] = []
         self.learned: list[Flow] = []
 
     def look_up(self, table: int) -> None:
@@ -93,8 +109,13 @@ class _Walk:
         for action in actions:
             match action:
                 case Output(port):
-                    if port != self.in_port:
-                        self.ports.append(port)
+                    if port != self.fields["in_port"]:
+                        self.sent.append(Sent(port, self._tags()))
+                case PushVlan():
+                    self.inner[:0] = self._tags()[:1]
+                    self.fields["vlan_vid"] = VLAN_PRESENT
+                case PopVlan():
+                    self.fields["vlan_vid"] = self.inner.pop(0) if self.inner else 0
                 case SetField(field, value):
                     self.fields[field] = value
                 case Load(field, first, bits, value):
@@ -107,6 +128,9 @@ class _Walk:
                 case _:
                     message = f"cannot tell what the action {action} does"
                     raise ValueError(message)
+
+    def _tags(self) -> tuple[int, ...]:
+        return (self.fields["vlan_vid"], *self.inner) if self.fields["vlan_vid"] else ()
 
     def _bits(self, field: str, first: int, bits: int) -> int:
         return self.fields[field] >> first & ((1 << bits) - 1)
@@ -131,4 +155,4 @@ class _Walk:
         return Flow(learn.table, learn.priority, match, tuple(actions), learn.cookie, hard_timeout=learn.hard_timeout)
 
 
-_WIDTHS = {"in_port": 32, "eth_dst": 48, "eth_src": 48, "vlan_vid": 13, "metadata": 64, "reg0": 32}
+_WIDTHS = {"in_port": 32, "eth_dst": 48, "eth_src": 48, "vlan_vid": 13, "metadata": 64, "reg0": 32, "reg1": 32, "reg2": 32}

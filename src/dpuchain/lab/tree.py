@@ -142,9 +142,9 @@ def _node_chain(chain: ServiceChain, cluster: ClusterView) -> Item:
 def _world(node: str, cluster: ClusterView) -> NodeWorld:
     interfaces = [interface for interface in cluster.interfaces if interface.spec.node == node]
     ports = cluster.ports.get(node, [])
-    refused = assign(interfaces, {port.name: port for port in ports}).refused
+    assigned = assign(interfaces, {port.name: port for port in ports})
     pods = [pod for pod in cluster.pods if pod.spec.node_name == node]
-    return NodeWorld(node, interfaces, pods, {port.dpf_id: port for port in ports if port.dpf_id}, refused)
+    return NodeWorld(node, interfaces, pods, {port.dpf_id: port for port in ports if port.dpf_id}, assigned.refused, assigned.vlans)
 
 
 def _switch(number: int, mtu: int, switch: ResolvedSwitch) -> Item:

@@ -14,6 +14,7 @@ from dpuchain.ovs.errors import Rejected
 from dpuchain.ovs.rows import Row
 
 OWNER_KEY = "dpf-id"
+PATCH = "patch"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class AddPort:
 
     `interface_type` is OVSDB's, empty for a network device of the system. Of both `external_ids` only the named keys are written. Options
     are written whole; None leaves what is there. Refused: `WrongBridge` if another bridge has the port, `Claimed` if another `dpf-id` has
-    it.
+    it, `WrongType` if a patch would have to become another kind of port, or the other way round.
     """
 
     bridge: str
@@ -85,7 +86,7 @@ class Composer:
     def _add_port(self, change: AddPort) -> None:
         bridge = self._by_name["Bridge"].get(change.bridge)
         if bridge is None:
-            message = f"bridge {change.bridge} does not exist, so port {change.name} cannot be added to it; create the bridge"
+            message = f"failed to get bridge {change.bridge}: it does not exist, so port {change.name} cannot be added to it; create it"
             raise Rejected("NoBridge", message)
         port = self._by_name["Port"].get(change.name)
         if port is None:
@@ -119,6 +120,9 @@ class Composer:
             message = f"port {change.name} already exists on a bridge other than {change.bridge}"
             raise Rejected("WrongBridge", message)
         interface = self._interface_of(port)
+        if interface.type != change.interface_type and PATCH in (interface.type, change.interface_type):
+            message = f"port {change.name} of bridge {change.bridge} is there already, of type {interface.type or 'system'}; remove it"
+            raise Rejected("WrongType", message)
         _check_owner(interface, change.interface_external_ids.get(OWNER_KEY))
         return interface
 

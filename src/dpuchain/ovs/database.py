@@ -202,6 +202,17 @@ class Database:
         values = (replica.port(port) for port in row.ports)
         return MappingProxyType({value.name: value for value in values})
 
+    def bridges(self) -> Mapping[str, Mapping[str, PortRow]]:
+        """The ports of every bridge, by the names of both. Unreachable without a connection."""
+        replica = self._current()
+        found = {row.name: {value.name: value for value in map(replica.port, row.ports)} for row in replica.tables["Bridge"].rows.values()}
+        return MappingProxyType(found)
+
+    def settings(self) -> Mapping[str, str]:
+        """The `other_config` of Open vSwitch as a whole. Unreachable without a connection."""
+        rows = self._current().tables["Open_vSwitch"].rows.values()
+        return MappingProxyType({key: value for row in rows for key, value in row.other_config.items()})
+
     @staticmethod
     def _bridge_of(replica: _Replica, name: str) -> Row:
         return next((row for row in replica.tables["Bridge"].rows.values() if row.name == name), None)

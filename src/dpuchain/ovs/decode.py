@@ -23,6 +23,8 @@ from dpuchain.flows.model import (
     MatchValue,
     Opaque,
     Output,
+    PopVlan,
+    PushVlan,
     Resubmit,
     SetField,
 )
@@ -229,6 +231,10 @@ def _action(data: bytes) -> Action:
         raise ValueError(message)
     if kind == of.ACTION_OUTPUT:
         return Output(of.OUTPUT_BODY.unpack_from(data, of.ACTION_HEADER.size)[0])
+    if kind == of.ACTION_PUSH_VLAN and of.PUSH_BODY.unpack_from(data, of.ACTION_HEADER.size) == (of.TAGGED,):
+        return PushVlan()
+    if kind == of.ACTION_POP_VLAN:
+        return PopVlan()
     if kind == of.ACTION_SET_FIELD:
         (head,) = struct.unpack_from("!I", data, of.ACTION_HEADER.size)
         start = of.ACTION_HEADER.size + 4

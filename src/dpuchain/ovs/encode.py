@@ -20,6 +20,8 @@ from dpuchain.flows.model import (
     MatchCopy,
     MatchValue,
     Output,
+    PopVlan,
+    PushVlan,
     Resubmit,
     SetField,
 )
@@ -114,13 +116,18 @@ def _simple(item: Action) -> bytes:
     match item:
         case Output(port):
             return of.ACTION_HEADER.pack(of.ACTION_OUTPUT, 16) + of.OUTPUT_BODY.pack(port, 0)
+        case PushVlan():
+            return of.ACTION_HEADER.pack(of.ACTION_PUSH_VLAN, 8) + of.PUSH_BODY.pack(of.TAGGED)
+        case PopVlan():
+            return of.ACTION_HEADER.pack(of.ACTION_POP_VLAN, 8) + bytes(4)
         case Resubmit(table):
             return _experimenter(of.SUBTYPE_RESUBMIT_TABLE, of.RESUBMIT_BODY.pack(of.RESUBMIT_IN_PORT, table))
         case Load(field, first, bits, value):
             kind = of.ACTION_FIELDS[field]
             return _experimenter(of.SUBTYPE_LOAD, of.LOAD_BODY.pack(first << 6 | bits - 1, kind.header | kind.size, value))
         case SetField(field, value):
-            body = _condition(field, value, None)
+            kind = of.ACTION_FIELDS[field]
+            body = (kind.header | kind.size).to_bytes(4, "big") + value.to_bytes(kind.size, "big")
             length = of.ACTION_HEADER.size + len(body)
             fill = of.padding(length)
             return of.ACTION_HEADER.pack(of.ACTION_SET_FIELD, length + fill) + body + bytes(fill)

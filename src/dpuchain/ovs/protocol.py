@@ -51,9 +51,13 @@ APPLY_ACTIONS = 4
 # Actions (A.2.5)
 ACTION_HEADER = struct.Struct("!HH")
 ACTION_OUTPUT = 0
+ACTION_PUSH_VLAN = 17
+ACTION_POP_VLAN = 18
 ACTION_SET_FIELD = 25
 ACTION_EXPERIMENTER = 0xFFFF
 OUTPUT_BODY = struct.Struct("!IH6x")  # port, bytes for a controller
+PUSH_BODY = struct.Struct("!H2x")
+TAGGED = 0x8100  # the Ethertype of an 802.1Q tag
 EXPERIMENTER_HEADER = struct.Struct("!HHIH")  # type, length, vendor, subtype
 NICIRA = 0x00002320
 SUBTYPE_LOAD = 7
@@ -130,6 +134,8 @@ MATCH_FIELDS = {
     "eth_src": _basic(4, 6),
     "vlan_vid": _basic(6, 2, 13),
     "reg0": _nicira(1, 0, 4),
+    "reg1": _nicira(1, 1, 4),
+    "reg2": _nicira(1, 2, 4),
 }
 # Fields as actions of Open vSwitch name them; it reads either form, and where a field has an older one of its own, it writes that.
 ACTION_FIELDS = {**MATCH_FIELDS, "in_port": _nicira(0, 0, 2), "eth_dst": _nicira(0, 1, 6), "eth_src": _nicira(0, 2, 6)}

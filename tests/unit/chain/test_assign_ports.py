@@ -6,11 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-import pytest
 
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.meta import ObjectKey
-from dpuchain.chain.ports import DPF_TYPE, UPLINK_MTU, ObservedPort, assign, dpf_id_of, pod_dpf_id, port_name, unsupported
+from dpuchain.chain.ports import DPF_TYPE, UPLINK_MTU, ObservedPort, assign, claim_of, dpf_id_of, pod_dpf_id
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -33,7 +32,7 @@ SERVICE = interface("eth1", {"interfaceType": "service", "service": {"serviceID"
 
 
 def test_ports_have_the_names_of_their_devices() -> None:
-    assert [port_name(item) for item in (uplink("a"), PF, VF, SERVICE)] == ["p0", "pf0hpf", "pf1vf12", None]
+    assert [claim_of(item).port for item in (uplink("a"), PF, VF, SERVICE)] == ["p0", "pf0hpf", "pf1vf12", None]
 
 
 def test_marks() -> None:
@@ -71,21 +70,6 @@ def test_a_port_goes_over_when_its_owner_leaves() -> None:
     ports = assign([uplink("leaving", deleted=True), uplink("next")], present)
     assert ports.wanted["p0"].dpf_id == "ns/next"
     assert not ports.refused
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"interfaceType": "vlan", "vlan": {"vlanID": 5, "parentInterfaceRef": "p0"}},
-        {"interfaceType": "ovn", "ovn": {}},
-        {"interfaceType": "patch", "patch": {"peerBridge": "br-int"}},
-    ],
-)
-def test_a_type_that_is_not_supported_is_refused_by_name(spec: dict[str, Any]) -> None:
-    item = interface("x", spec)
-    text = f"spec.interfaceType: {spec['interfaceType']} is not supported yet; use physical, pf, vf or service"
-    assert unsupported(item) == text
-    assert assign([item], {}).refused == {ObjectKey("ns", "x"): text}
 
 
 def test_only_the_block_of_the_type_counts() -> None:

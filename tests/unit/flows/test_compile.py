@@ -18,7 +18,7 @@ CHAIN = ObjectKey("default", "chain")
 
 
 def chain(*switches: tuple[int, ...], owner: ObjectKey = CHAIN) -> ChainSwitches:
-    return ChainSwitches(owner, switches)
+    return ChainSwitches.of_ports(owner, switches)
 
 
 def test_a_switch_of_two_ports_is_a_wire() -> None:

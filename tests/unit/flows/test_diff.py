@@ -9,16 +9,16 @@ from dpuchain.api.meta import ObjectKey
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
 from dpuchain.flows.explain import describe
-from dpuchain.flows.model import Flow, FlowChanges, FlowState, Opaque, Output
+from dpuchain.flows.model import VLAN_PRESENT, Flow, FlowChanges, FlowState, Opaque, Output
 from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND
-from dpuchain.flows.simulate import VLAN_PRESENT, Frame, simulate
+from dpuchain.flows.simulate import Frame, simulate
 
 OWNER = ObjectKey("default", "chain")
 ALICE, BOB, ALL = 0x02_00_00_00_00_0A, 0x02_00_00_00_00_0B, 0xFF_FF_FF_FF_FF_FF
 
 
 def state(*switches: tuple[int, ...]) -> FlowState:
-    return compile_switches([ChainSwitches(OWNER, switches)])
+    return compile_switches([ChainSwitches.of_ports(OWNER, switches)])
 
 
 def test_equal_states_need_nothing() -> None:

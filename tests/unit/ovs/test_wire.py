@@ -13,12 +13,34 @@ from hypothesis import strategies as st
 
 import dpuchain.ovs
 from dpuchain.api.meta import ObjectKey
+from dpuchain.chain.ports import SwitchPort
 from dpuchain.flows.compile import ChainSwitches, compile_switches
-from dpuchain.flows.model import Flow, Flush, Learn, LearnPart, Load, LoadCopy, MatchCopy, MatchValue, Output, Resubmit, SetField
+from dpuchain.flows.model import (
+    VLAN_PRESENT,
+    Flow,
+    Flush,
+    Learn,
+    LearnPart,
+    Load,
+    LoadCopy,
+    MatchCopy,
+    MatchValue,
+    Output,
+    PopVlan,
+    PushVlan,
+    Resubmit,
+    SetField,
+)
 from dpuchain.ovs import decode, encode
 from dpuchain.ovs import protocol as of
 
-STATE = compile_switches([ChainSwitches(ObjectKey("default", "chain"), ((1, 2), (3, 4, 5)))])
+ON_VLANS = ((SwitchPort(1, 10), SwitchPort(1, 20), SwitchPort(9)), (SwitchPort(2, 30), SwitchPort(8)))
+STATE = compile_switches(
+    [
+        ChainSwitches.of_ports(ObjectKey("default", "chain"), ((1, 2), (3, 4, 5))),
+        ChainSwitches(ObjectKey("default", "on-vlans"), ON_VLANS),
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +83,12 @@ def test_flows_are_understood(os_ken: Any) -> None:
         message = os_ken.parse(encode.message(of.FLOW_MOD, 7, encode.add(flow)))
         assert (message.table_id, message.priority, message.cookie, message.command) == (flow.table, flow.priority, flow.cookie, 0)
         assert fields(message.match) == {field: value for field, value, _ in flow.match}
-        assert len(message.instructions) == 1
-        assert len(message.instructions[0].actions) == len(flow.actions)
+        assert len(message.instructions) == (1 if flow.actions else 0)
+        assert len(message.instructions[0].actions if flow.actions else ()) == len(flow.actions)
     learning = flows[0, (("in_port", 3, None),)]
-    mark, learn, first, second = os_ken.parse(encode.message(of.FLOW_MOD, 7, encode.add(learning))).instructions[0].actions
+    mark, origin, learn, first, second = os_ken.parse(encode.message(of.FLOW_MOD, 7, encode.add(learning))).instructions[0].actions
     assert (mark.key, mark.value) == ("metadata", learning.actions[0].value)  # type: ignore[union-attr]  # it is a SetField
+    assert (origin.key, origin.value) == ("reg1", 3)
     assert (first.table_id, second.table_id) == (1, 2)
     wanted = learn_of(learning)
     assert (learn.table_id, learn.priority, learn.cookie, learn.hard_timeout) == (1, wanted.priority, wanted.cookie, 300)
@@ -75,8 +98,17 @@ def test_flows_are_understood(os_ken: Any) -> None:
         ("NXFlowSpecMatch", ("eth_src_nxm", 0), ("eth_dst_nxm", 0), 40),
         ("NXFlowSpecMatch", 0, ("eth_dst_nxm", 40), 1),
         ("NXFlowSpecMatch", ("eth_src_nxm", 41), ("eth_dst_nxm", 41), 7),
-        ("NXFlowSpecLoad", ("in_port_nxm", 0), ("reg0", 0), 16),
+        ("NXFlowSpecLoad", ("reg1", 0), ("reg0", 0), 28),
     ]
+
+
+def test_tags_are_understood(os_ken: Any) -> None:
+    flows = {(flow.table, flow.match): flow for flow in STATE.flows if flow.actions}
+    comes = flows[0, (("in_port", 2, None), ("vlan_vid", VLAN_PRESENT | 30, None))]
+    pop, output = os_ken.parse(encode.message(of.FLOW_MOD, 7, encode.add(comes))).instructions[0].actions
+    assert (type(pop).__name__, output.port) == ("OFPActionPopVlan", 8)
+    push, tag, output = os_ken.parse(encode.message(of.FLOW_MOD, 7, encode.add(flows[0, (("in_port", 8, None),)]))).instructions[0].actions
+    assert (push.ethertype, tag.key, tag.value, output.port) == (0x8100, "vlan_vid", VLAN_PRESENT | 30, 2)
 
 
 def test_deletions_are_understood(os_ken: Any) -> None:
@@ -137,6 +169,8 @@ parts: st.SearchStrategy[LearnPart] = st.one_of(
 actions = st.one_of(
     st.builds(Output, st.integers(0, 2**32 - 1)),
     st.builds(Resubmit, st.integers(0, 254)),
+    st.builds(PushVlan),
+    st.builds(PopVlan),
     st.builds(SetField, st.just("metadata"), st.integers(0, 2**64 - 1)),
     st.builds(Load, st.just("reg0"), st.integers(1, 15), st.integers(1, 16), numbers),
     st.builds(Learn, st.integers(0, 254), numbers, st.integers(0, 2**64 - 1), numbers, st.lists(parts, max_size=6).map(tuple)),
