@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import chains, cni, figures
+from bench import chains, cni, dataplane, figures
 from bench.figures import Figure, percentile
 from bench.flow_monitor import watching
 from bench.rack import Rack, raised
@@ -25,26 +25,40 @@ def main() -> None:
 
 def measure(rack: Rack) -> list[Figure]:
     """All figures that a running rack gives."""
-    created, applied = asyncio.run(_flows(rack))
+    found = asyncio.run(_on_flows(rack))
     added = cni.add(rack)
+    share, requests = dataplane.rest(rack)
     return [
-        Figure("ServiceChain created → flows, p50", percentile(created, 50), "ms", 10, len(created)),
-        Figure("ServiceChain created → flows, p99", percentile(created, 99), "ms", 25, len(created)),
-        Figure("DPUServiceChain applied → flows, p50", percentile(applied, 50), "ms", 150, len(applied)),
-        Figure("DPUServiceChain applied → flows, p99", percentile(applied, 99), "ms", 150, len(applied)),
+        *found,
         Figure("CNI ADD, ours, p50", percentile(added, 50), "ms", 60, len(added)),
         Figure("CNI ADD, ours, p99", percentile(added, 99), "ms", 60, len(added)),
+        Figure(f"agent at rest, {dataplane.CHAINS} chains", share, "% of a core", 0.2),
+        Figure(f"agent at rest, {dataplane.CHAINS} chains", requests, "requests", 0),
+        Figure("ovs-vswitchd answers → flows", dataplane.restart(rack) * 1000, "ms", 150),
         Figure("agent resident memory", rack.agent_resident_mebibytes("dpu-1"), "MB", 80),
     ]
 
 
-async def _flows(rack: Rack) -> tuple[list[float], list[float]]:
+async def _on_flows(rack: Rack) -> list[Figure]:
     cluster = Client.from_kubeconfig(rack.kubeconfig("cluster-1"), user_agent="bench")
     host = Client.from_kubeconfig(rack.kubeconfig("host"), user_agent="bench")
     async with cluster, host, watching(rack.directory / "dpu-1") as monitor:
         port = await chains.prepare(rack, cluster)
         created = await chains.service_chain(cluster, monitor, port)
-        return created, await chains.dpu_service_chain(rack, host, monitor, port)
+        applied = await chains.dpu_service_chain(rack, host, monitor, port)
+        lost = await dataplane.recreated(rack, cluster)
+        together = await dataplane.burst(rack, cluster, monitor)
+        repaired = await dataplane.repairs(rack, monitor, int(rack.at(dataplane.NODE, "ovs-vsctl", "get", "interface", "b0a", "ofport")))
+    return [
+        Figure("ServiceChain created → flows, p50", percentile(created, 50), "ms", 10, len(created)),
+        Figure("ServiceChain created → flows, p99", percentile(created, 99), "ms", 25, len(created)),
+        Figure("DPUServiceChain applied → flows, p50", percentile(applied, 50), "ms", 150, len(applied)),
+        Figure("DPUServiceChain applied → flows, p99", percentile(applied, 99), "ms", 150, len(applied)),
+        Figure(f"{dataplane.CHAINS} chains created at once → flows", together * 1000, "ms", 300),
+        Figure("flow deleted by another → back, p50", percentile(repaired, 50), "ms", 50, len(repaired)),
+        Figure("flow deleted by another → back, p99", percentile(repaired, 99), "ms", 50, len(repaired)),
+        Figure("chain deleted and made again, most frames lost", max(lost), "frames", 40, len(lost)),
+    ]
 
 
 if __name__ == "__main__":

@@ -20,12 +20,16 @@ class FlowMonitor:
 
     async def until(self, event: str, port: int, count: int) -> float:
         """The moment at which the last of `count` events about flows that name `port` has come. `event` is ADDED or DELETED."""
+        return await self.count(event, count, f"in_port={port} ", f"output:{port}\n")
+
+    async def count(self, event: str, count: int, *names: str) -> float:
+        """The moment at which the last of `count` events has come; if `names` are given, of those about flows with one of them."""
         async with asyncio.timeout(PATIENCE):
             while count:
                 line = (await self._output.readline()).decode()
                 if not line:
                     raise RuntimeError("ovs-ofctl monitor has ended")
-                if f"event={event}" in line and (f"in_port={port} " in line or f"output:{port}" in line):
+                if f"event={event}" in line and (not names or any(name in line for name in names)):
                     count -= 1
             return time.perf_counter()
 

@@ -33,10 +33,13 @@ class Rack:
         """The administrator's kubeconfig of a cluster."""
         return self.directory / f"{cluster}.kubeconfig"
 
+    def agent_pid(self, dpu: str) -> int:
+        """Process id of the agent of a DPU."""
+        return int(_output("pgrep", "-f", f"dpuchain agent --kubeconfig={self.directory}/{dpu}/").split()[0])
+
     def agent_resident_mebibytes(self, dpu: str) -> float:
         """Resident memory of the agent of a DPU."""
-        pid = _output("pgrep", "-f", f"dpuchain agent --kubeconfig={self.directory}/{dpu}/").split()[0]
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{self.agent_pid(dpu)}/status").read_text()
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
