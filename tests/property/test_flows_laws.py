@@ -12,11 +12,14 @@ from dpuchain.chain.ports import SwitchPort
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
 from dpuchain.flows.model import VLAN_PRESENT, FlowChanges, FlowState
+from dpuchain.flows.pipeline import TAG_TYPES
 from dpuchain.flows.simulate import Frame, Sent, simulate
 
 STATIONS = (0x020000000001, 0x020000000002, 0x020000000003, 0x010000000001, 0x0180C200000E, 0xFFFFFFFFFFFF)
 TAGS = (0, VLAN_PRESENT, VLAN_PRESENT | 10, VLAN_PRESENT | 20, VLAN_PRESENT | 30)
-frames = st.builds(Frame, st.sampled_from(STATIONS), st.sampled_from(STATIONS), st.sampled_from(TAGS))
+frames = st.builds(
+    Frame, st.sampled_from(STATIONS), st.sampled_from(STATIONS), st.sampled_from(TAGS), st.sampled_from((0x800, 0x8100, 0x88A8))
+)
 arrivals = st.lists(st.tuples(frames, st.integers(1, 10)), max_size=12)
 PLACES = tuple(SwitchPort(number) for number in range(1, 9)) + tuple(SwitchPort(number, vlan) for number in (1, 2, 3) for vlan in (10, 20))
 
@@ -43,10 +46,12 @@ class World:
         inside = () if here.vlan is not None or not frame.vlan_vid else (frame.vlan_vid,)
         others = next((ports for chain in self.chains for ports in chain.switches if here in ports), ())
         ways = {o: Sent(o.number, inside if o.vlan is None else (VLAN_PRESENT | o.vlan, *inside)) for o in others if o != here}
-        return frozenset(sent for other, sent in ways.items() if self._is_for(other, sent))
+        return frozenset(sent for other, sent in ways.items() if self._is_for(other, sent, frame.eth_type))
 
-    def _is_for(self, port: SwitchPort, sent: Sent) -> bool:
-        """Whether whoever is at the other end takes what was sent for a frame of `port`."""
+    def _is_for(self, port: SwitchPort, sent: Sent, eth_type: int) -> bool:
+        """Whether whoever is at the other end is sure to take what was sent for a frame of `port`, though it may have another tag."""
+        if not sent.tags and eth_type in TAG_TYPES and any(vlan.number == port.number for vlan in self.reserved):
+            return False
         return self.place(Frame(0, 0, sent.tags[0] if sent.tags else 0), port.number) == port
 
 

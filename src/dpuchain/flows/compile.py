@@ -36,6 +36,7 @@ from dpuchain.flows.pipeline import (
     ORIGIN,
     PIPELINE,
     STATIC_KIND,
+    TAG_TYPES,
     TARGET,
     cookie,
     metadata,
@@ -55,6 +56,7 @@ _MEMBER = PIPELINE.priority("forward", "member")
 _SHARED = PIPELINE.priority("forward", "shared")
 _FLOOD = PIPELINE.priority("forward", "flood")
 _LEAVE_PORT = PIPELINE.priority("leave", "port")
+_LEAVE_HIDDEN = PIPELINE.priority("leave", "hidden")
 _LEAVE_RESERVED = PIPELINE.priority("leave", "reserved")
 _READ_HINT = Resubmit(PIPELINE.edge("classify", "learned"))
 _DECIDE = Resubmit(PIPELINE.edge("classify", "forward"))
@@ -173,6 +175,9 @@ class _Switch:
             return
         target: Condition = (TARGET.name, TARGET["port"].place(port.number), None)
         yield Flow(LEAVE, _LEAVE_PORT, (target,), (Output(port.number),), self._cookie(port))
+        for kind in TAG_TYPES:
+            hidden: Match = (("eth_type", kind, None), target, ("vlan_vid", 0, None))
+            yield Flow(LEAVE, _LEAVE_HIDDEN, hidden, (), self._cookie(port))
         for vlan in self.apart[port.number]:
             yield Flow(CLASSIFY, _RESERVED, _tagged(port.number, vlan), (), self._cookie(port))
             yield Flow(LEAVE, _LEAVE_RESERVED, (target, ("vlan_vid", VLAN_PRESENT | vlan, None)), (), self._cookie(port))

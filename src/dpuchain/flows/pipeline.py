@@ -15,7 +15,7 @@ Two VLANs on one port may belong to one switch. A frame then may leave by the po
 the frame has forgotten that port; so `origin` remembers it, and flows of their own keep the frame from going back to where it came from.
 
 Costs: one flow a port of a two-port switch; two flows a port and one more for each larger switch. A VLAN on a port that is in a switch
-itself costs two flows more, and one that shares its port with another port of its own switch two.
+itself costs two flows more, that port three, and one that shares its port with another port of its own switch two.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ LEARNED_SECONDS = 300
 
 # Numbers of switch ports that a flow may name (OpenFlow 1.4, 7.2.1: OFPP_MAX as Open vSwitch maps it to 16 bits).
 LARGEST_PORT = 0xFEFF
+
+# Ethertypes of a tag (IEEE 802.1Q, 9.5): customer and service.
+TAG_TYPES = (0x8100, 0x88A8)
 
 COOKIE = Layout(
     "cookie",
@@ -112,8 +115,9 @@ PIPELINE = Pipeline(
             3,
             "leave",
             "The last step to a port on which VLANs are interfaces of their own: a frame with the tag of one of them is dropped, since "
-            "whoever is at the other end would take it for that interface's.",
-            priorities={"reserved": 2000, "port": 1000},
+            "whoever is at the other end would take it for that interface's. So is one whose tag cannot be seen, since Open vSwitch "
+            "looks at one tag of a frame (at all, if other_config:vlan-limit says so), and that one was taken off.",
+            priorities={"hidden": 3000, "reserved": 2000, "port": 1000},
         ),
     ),
     layouts=(COOKIE, METADATA, HINT, ORIGIN, TARGET),

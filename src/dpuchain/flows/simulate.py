@@ -30,12 +30,13 @@ from dpuchain.flows.model import (
 
 class Frame(Struct, frozen=True):
     """What flows look at. Addresses are numbers of 48 bits; `vlan_vid` is 0 without a tag, else the VLAN's number plus `VLAN_PRESENT`, as
-    OpenFlow has it.
+    OpenFlow has it. `eth_type` is what follows the tag, if there is one.
     """
 
     eth_dst: int
     eth_src: int
     vlan_vid: int = 0
+    eth_type: int = 0x88B5
 
 
 class Sent(NamedTuple):
@@ -81,6 +82,7 @@ class _Walk:
             "eth_dst": frame.eth_dst,
             "eth_src": frame.eth_src,
             "vlan_vid": frame.vlan_vid,
+            "eth_type": frame.eth_type,
             "metadata": 0,
             "reg0": 0,
             "reg1": 0,

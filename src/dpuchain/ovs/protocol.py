@@ -132,6 +132,7 @@ MATCH_FIELDS = {
     "metadata": _basic(2, 8),
     "eth_dst": _basic(3, 6),
     "eth_src": _basic(4, 6),
+    "eth_type": _basic(5, 2),
     "vlan_vid": _basic(6, 2, 13),
     "reg0": _nicira(1, 0, 4),
     "reg1": _nicira(1, 1, 4),
