@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from dpuchain.api.chain import Port, ServiceChain, Switch
 from dpuchain.api.interface import ServiceInterface, ServicePort
@@ -28,6 +30,26 @@ class NodeWorld:
     """Ports of br-sfc by their dpf-id."""
     refused: Mapping[ObjectKey, str]
     vlans: Mapping[ObjectKey, VlanClaim] = field(default_factory=dict)
+
+    @cached_property
+    def by_key(self) -> Mapping[ObjectKey, ServiceInterface]:
+        """The interfaces by their keys."""
+        return {key_of(interface): interface for interface in self.interfaces}
+
+    @cached_property
+    def by_label(self) -> Mapping[tuple[str, str, str], Sequence[ServiceInterface]]:
+        """The interfaces that are not being deleted by namespace, label and value: a node has hundreds, and each port of a chain asks."""
+        found: defaultdict[tuple[str, str, str], list[ServiceInterface]] = defaultdict(list)
+        for interface in self.interfaces:
+            if interface.metadata.deletion_timestamp is None:
+                for key, value in interface.metadata.labels.items():
+                    found[interface.metadata.namespace, key, value].append(interface)
+        return found
+
+    def matching(self, namespace: str, labels: Mapping[str, str]) -> list[ServiceInterface]:
+        """The interfaces of a namespace that are not being deleted and have all of `labels`, of which there must be one at least."""
+        fewest = min((self.by_label.get((namespace, key, value), ()) for key, value in labels.items()), key=len)
+        return [interface for interface in fewest if carries(interface, labels)]
 
     @property
     def reserved(self) -> frozenset[SwitchPort]:
@@ -202,9 +224,7 @@ def _missing(mark: str, refused: str | None, interface: ServiceInterface) -> str
 
 def _interface(chain: ServiceChain, labels: Mapping[str, str], world: NodeWorld) -> ServiceInterface:
     namespace = chain.metadata.namespace
-    found = [
-        i for i in world.interfaces if i.metadata.namespace == namespace and i.metadata.deletion_timestamp is None and carries(i, labels)
-    ]
+    found = world.matching(namespace, labels)
     if not found:
         raise _Problem(f"no serviceInterface in namespace({namespace}) matching labels({go_map(labels)}) on node({world.node}) found")
     if len(found) > 1:
@@ -254,8 +274,7 @@ def _ailments(resolved: ResolvedPort, switch: Switch, world: NodeWorld) -> list[
     port = resolved.port
     link = _link_problem(port)
     found = [] if link is None else [link]
-    interface = next(i for i in world.interfaces if key_of(i) == resolved.interface)
-    service = service_of(interface)
+    service = service_of(world.by_key[resolved.interface])
     if service is None:
         return found
     pod = next((p for p in world.pods if port.dpf_id == pod_dpf_id(key_of(p), service.interface_name)), None)
