@@ -179,7 +179,7 @@ conditions = st.one_of(
     st.tuples(st.just("in_port"), st.integers(0, 2**32 - 1), st.none()),
     st.tuples(st.just("metadata"), st.integers(0, 2**64 - 1), st.none() | st.integers(0, 2**64 - 2)),
     st.tuples(st.just("vlan_vid"), st.integers(0, 2**13 - 1), st.none() | st.integers(0, 2**13 - 2)),
-    st.tuples(st.just("oxm:0x80000a02"), numbers, st.none()),
+    st.tuples(st.just("oxm:0x80001a02"), numbers, st.none()),
 )
 matches = st.lists(conditions, max_size=4, unique_by=lambda condition: condition[0]).map(
     lambda some: tuple(sorted(some, key=lambda c: c[0]))
