@@ -18,7 +18,7 @@ from dpuchain.ovs.errors import OvsError, Unreachable
 # Seconds between two attempts to connect. A restarted ovs-vswitchd forwards nothing until its flows are back, so the longest wait is
 # short; an attempt at a socket that is not there costs some 30 microseconds.
 FIRST_WAIT = 0.005
-LONGEST_WAIT = 0.1
+LONGEST_WAIT = 0.02
 _LEARNED_TABLES = {PIPELINE.table(learned).number for table in PIPELINE.tables for learned in table.learns}
 WRITTEN_TABLES = tuple(table.number for table in PIPELINE.tables if table.number not in _LEARNED_TABLES)
 """The tables that are watched: those that hold flows which were compiled."""
