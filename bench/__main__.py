@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import chains, cni, dataplane, figures
+from bench import chains, cni, conflicts, dataplane, figures, labels
 from bench.figures import Figure, percentile
 from bench.flow_monitor import watching
 from bench.rack import Rack, raised
@@ -19,6 +19,7 @@ def main() -> None:
     """Run it all on one rack."""
     with raised(DIRECTORY) as rack:
         found = [Figure("make lab, control plane cached", rack.seconds, "s", 60), *measure(rack)]
+    found += large_fleet()
     figures.write(found)
     sys.exit(not all(figure.good for figure in found))
 
@@ -26,16 +27,29 @@ def main() -> None:
 def measure(rack: Rack) -> list[Figure]:
     """All figures that a running rack gives."""
     found = asyncio.run(_on_flows(rack))
+    told = asyncio.run(conflicts.told(rack))
     added = cni.add(rack)
     share, requests = dataplane.rest(rack)
     return [
         *found,
+        Figure("conflict → message on DPUServiceChain, p50", percentile(told, 50), "ms", 300, len(told)),
+        Figure("conflict → message on DPUServiceChain, p99", percentile(told, 99), "ms", 300, len(told)),
         Figure("CNI ADD, ours, p50", percentile(added, 50), "ms", 60, len(added)),
         Figure("CNI ADD, ours, p99", percentile(added, 99), "ms", 60, len(added)),
         Figure(f"agent at rest, {dataplane.CHAINS} chains", share, "% of a core", 0.2),
         Figure(f"agent at rest, {dataplane.CHAINS} chains", requests, "requests", 0),
         Figure("ovs-vswitchd answers → flows", dataplane.restart(rack) * 1000, "ms", 150),
         Figure("agent resident memory", rack.agent_resident_mebibytes("dpu-1"), "MB", 80),
+    ]
+
+
+def large_fleet() -> list[Figure]:
+    """The figures of many nodes, which need no rack."""
+    surplus, changed, joined = asyncio.run(labels.measure())
+    return [
+        Figure("label change, 300 nodes, 10 sets: writes too many", surplus, "", 0, labels.RUNS),
+        Figure("label change → objects on the node, p99", percentile(changed, 99), "ms", 2000, len(changed)),
+        Figure("new node → its 10 objects, p99", percentile(joined, 99), "ms", 2000, len(joined)),
     ]
 
 

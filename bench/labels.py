@@ -115,8 +115,9 @@ async def _change_labels(fleet: Fleet) -> tuple[float, list[float]]:
     surplus = 0.0
     for number in range(RUNS):
         selected = number % 2 == 0
-        # The label's own patch; each set's child, made or deleted and freed of its finalizer by the agent, who is us; each set's status.
-        due = 1 + SETS + SETS if selected else 1 + SETS + SETS + SETS
+        # The label's own patch; for each set a child that is made and a status that counts it, or a child that is deleted and (by us, as
+        # its agent) freed of its finalizer, and a status that counts it out and then says that it is gone.
+        due = 1 + SETS * 2 if selected else 1 + SETS * 4
         before = await fleet.writes()
         began = time.perf_counter()
         await fleet.client.patch(NODE, ObjectKey("", last), {"metadata": {"labels": SELECTED if selected else dict.fromkeys(SELECTED)}})

@@ -223,7 +223,10 @@ async def test_set_waits_for_its_chains_to_go(world: World) -> None:
     await world.client.delete(SERVICE_CHAIN_SET, world.key("chain"))
     await world.until(lambda: world.nodes == set(), "being deleted")
     await world.until(
-        lambda: (item := world.sets.get(world.key("chain"))) is not None and item.status.conditions[0].reason == "AwaitingDeletion",
+        lambda: (
+            (item := world.sets.get(world.key("chain"))) is not None
+            and [condition.reason for condition in item.status.conditions[:1]] == ["AwaitingDeletion"]
+        ),
         "waiting",
     )
     item = world.sets.get(world.key("chain"))
@@ -244,7 +247,7 @@ async def test_set_that_waits_says_how_many_chains_remain_and_where(world: World
         item = world.sets.get(world.key("chain"))
         return item.status.conditions[0].message if item is not None and item.status.conditions else ""
 
-    await world.until(lambda: "2 objects still exist" in message(), "told of both")
+    await world.until(lambda: "2 objects still exist" in message() and not world.nodes, "told of both")
     assert all(f"Object: {key_of(chain)}\n  Node: {chain.spec.node}" in message() for chain in world.chains)
     first = next(iter(world.chains))
     await remove_finalizer(world.client, SERVICE_CHAIN, first, SERVICE_CHAIN_FINALIZER)

@@ -49,13 +49,8 @@ def service_chains(chain_set: ServiceChainSet, nodes: Iterable[Object], existing
     template = chain_set.spec.template
     labels = {CHAIN_SET_NAME_LABEL: chain_set.metadata.name, CHAIN_SET_NAMESPACE_LABEL: chain_set.metadata.namespace}
     names, surplus = _names(chain_set, chain_set.spec.node_selector, nodes, existing)
-    wanted = (
-        ServiceChain(
-            metadata=_child_metadata(chain_set, "ServiceChainSet", name, template.metadata, labels, SERVICE_CHAIN_FINALIZER),
-            spec=replace(template.spec, node=node),
-        )
-        for node, name in names.items()
-    )
+    common = _child_metadata(chain_set, "ServiceChainSet", template.metadata, labels, SERVICE_CHAIN_FINALIZER)
+    wanted = (ServiceChain(metadata=replace(common, name=name), spec=replace(template.spec, node=node)) for node, name in names.items())
     return Expansion(tuple(wanted), surplus)
 
 
@@ -68,13 +63,8 @@ def service_interfaces(
     if template.spec.interface_type == "service" and template.spec.service is not None:
         labels[SERVICE_ID_LABEL] = template.spec.service.service_id
     names, surplus = _names(interface_set, interface_set.spec.node_selector, nodes, existing)
-    wanted = (
-        ServiceInterface(
-            metadata=_child_metadata(interface_set, "ServiceInterfaceSet", name, template.metadata, labels, SERVICE_INTERFACE_FINALIZER),
-            spec=replace(template.spec, node=node),
-        )
-        for node, name in names.items()
-    )
+    common = _child_metadata(interface_set, "ServiceInterfaceSet", template.metadata, labels, SERVICE_INTERFACE_FINALIZER)
+    wanted = (ServiceInterface(metadata=replace(common, name=name), spec=replace(template.spec, node=node)) for node, name in names.items())
     return Expansion(tuple(wanted), surplus)
 
 
@@ -129,8 +119,8 @@ def _seniority(child: Object, own_name: str) -> tuple[bool, bool, str, str]:
     return meta.deletion_timestamp is not None, meta.name != own_name, created, meta.name
 
 
-def _child_metadata(parent: Object, kind: str, name: str, template: TemplateMeta, labels: Mapping[str, str], finalizer: str) -> ObjectMeta:
-    """Metadata of a child. The labels that say whose it is cannot be overridden by the template, or it would be lost.
+def _child_metadata(parent: Object, kind: str, template: TemplateMeta, labels: Mapping[str, str], finalizer: str) -> ObjectMeta:
+    """Metadata of each child, but for its name. The labels that say whose it is cannot be overridden by the template, or it would be lost.
 
     A digest of labels and annotations tells whether one that the template no longer has is still there: others' are left alone.
     """
@@ -145,7 +135,6 @@ def _child_metadata(parent: Object, kind: str, name: str, template: TemplateMeta
         block_owner_deletion=True,
     )
     return ObjectMeta(
-        name=name,
         namespace=parent.metadata.namespace,
         labels={**template.labels, **labels},
         annotations={**template.annotations, TEMPLATE_DIGEST_ANNOTATION: digest},

@@ -85,18 +85,23 @@ class Restarts:
 
     def _child_changed(self, change: Change[Any]) -> None:
         if _wires_otherwise(change):
-            for child in filter(None, (change.old, change.new)):
-                self._claims.pop(child.spec.node or "", None)
-                self._look_at_node(child.spec.node or "")
+            for node in {child.spec.node or "" for child in (change.old, change.new) if child is not None}:
+                self._claims.pop(node, None)
+                if self._concerned(node):
+                    self._look_at_node(node)
 
     def _chain_changed(self, change: Change[ServiceChain]) -> None:
         self._child_changed(change)
         if _is_marked(change.old) != _is_marked(change.new):
             self._look_at_all()
-        elif change.new is not None and self._objects.pods.by_index(BY_NODE, change.new.spec.node):
+        elif change.new is not None and self._concerned(change.new.spec.node or ""):
             key = set_of_child(change.new)
             if key is not None:
                 self._look(key)
+
+    def _concerned(self, node: str) -> bool:
+        """Whether there is or was a pod on the node that chains may concern."""
+        return bool(self._objects.pods.by_index(BY_NODE, node)) or any(map(_is_marked, self._objects.chains.by_index(BY_NODE, node)))
 
     def _node_changed(self, change: Change[Any]) -> None:
         if change.old is None or change.new is None:  # a share of all nodes is another number now
@@ -177,6 +182,8 @@ class Restarts:
 
     def _newest(self, chain: ServiceChain) -> ServiceChain:
         """`chain` as it is since our last write."""
+        if not self._written:
+            return chain
         before, written = self._written.get(key_of(chain), ("", chain))
         if before == chain.metadata.resource_version:
             return written

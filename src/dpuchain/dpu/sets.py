@@ -136,23 +136,32 @@ class SetLoop:
         if not children:
             await self._let_go(self._kind.resource, parent, self._kind.finalizer)
             return
+        outcomes = await self._delete_all(children)
         remaining = [Unready((f"Object: {key_of(child)}", f"Node: {child.spec.node}"), ON_AGENT) for child in children]
         findings = awaiting((self._kind.reconciled, self._kind.ready), remaining)
         await self._reporter.report(parent, findings, self._clock.now())
-        await self._delete_all([child for child in children if child.metadata.deletion_timestamp is None])
+        _raise_first(outcomes)
 
     async def _remove_orphans(self, key: ObjectKey, children: Sequence[Any]) -> None:
-        """Delete the children of a set that is gone. One that is there and cannot be read is not gone."""
-        orphans = [child for child in children if child.metadata.deletion_timestamp is None]
-        if key in self._sets.invalid or not orphans:
-            return
-        _log.info("removing what belongs to no set any more", set=str(key), objects=[str(key_of(child)) for child in orphans])
-        await self._delete_all(orphans)
+        """Delete the children of a set that is gone.
 
-    async def _delete_all(self, children: Sequence[Any]) -> None:
-        for outcome in await self._all([self._delete(child) for child in children]):
-            if isinstance(outcome, KubeError):
-                raise outcome
+        The API server has the last word on that, since the cache of sets may be behind that of children. A set that is there and cannot
+        be read is not gone: asking for it raises Invalid.
+        """
+        if not children:
+            return
+        try:
+            await self._client.get(self._kind.resource, key)
+        except NotFound:
+            pass
+        else:
+            return  # the watch brings it
+        _log.info("removing what belongs to no set any more", set=str(key), objects=[str(key_of(child)) for child in children])
+        _raise_first(await self._delete_all(children))
+
+    async def _delete_all(self, children: Sequence[Any]) -> list[Any]:
+        """Delete those that are not on their way out; gives the outcomes."""
+        return await self._all([self._delete(child) for child in children if child.metadata.deletion_timestamp is None])
 
     async def _free(self, children: Iterable[Any]) -> None:
         """Take the agent's finalizer off children that wait for an agent whose node is gone."""
@@ -186,3 +195,10 @@ class SetLoop:
                     return error
 
         return await asyncio.gather(*map(one, writes))
+
+
+def _raise_first(outcomes: Iterable[Any]) -> None:
+    """Raise the first error among the outcomes of writes."""
+    for outcome in outcomes:
+        if isinstance(outcome, KubeError):
+            raise outcome

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from dpuchain.api.meta import Object
 
 
@@ -21,13 +19,6 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
     return patch
 
 
-def contains(live: Any, wanted: Any) -> bool:
-    """Whether `live` has everything that `wanted` names: mappings as subsets, everything else by equality."""
-    if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(name in live and contains(live[name], value) for name, value in wanted.items())
-    return bool(live == wanted)
-
-
 def needs_apply(wanted: Object, live: Object | None) -> bool:
     """Whether a server-side apply of `wanted` would change `live`, as far as a cache can tell.
 
@@ -37,7 +28,8 @@ def needs_apply(wanted: Object, live: Object | None) -> bool:
         return True
     if getattr(wanted, "spec", None) != getattr(live, "spec", None):  # as structs: a default that the server has written out is the same
         return True
-    meta, live_meta = msgspec.to_builtins(wanted.metadata), msgspec.to_builtins(live.metadata)
-    if not all(contains(live_meta.get(part, {}), meta.get(part, {})) for part in ("labels", "annotations")):
+    meta, live_meta = wanted.metadata, live.metadata
+    if not (meta.labels.items() <= live_meta.labels.items() and meta.annotations.items() <= live_meta.annotations.items()):
         return True
-    return any(entry not in live_meta.get(part, []) for part in ("finalizers", "ownerReferences") for entry in meta.get(part, []))
+    missing = [finalizer for finalizer in meta.finalizers if finalizer not in live_meta.finalizers]
+    return bool(missing) or any(owner not in live_meta.owner_references for owner in meta.owner_references)

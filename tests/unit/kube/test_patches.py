@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpuchain.api.chain import ServiceChain
-from dpuchain.kube.patches import contains, merge_patch, needs_apply
+from dpuchain.kube.patches import merge_patch, needs_apply
 
 trees = st.recursive(
     st.integers() | st.text("ab", max_size=2) | st.lists(st.integers(), max_size=2),
@@ -51,19 +51,6 @@ def test_a_patch_names_only_what_differs() -> None:
         "a": {"c": 3, "d": [1, 2]},
         "e": None,
     }
-
-
-@given(objects, objects)
-def test_what_was_merged_in_is_contained(live: dict[str, Any], wanted: dict[str, Any]) -> None:
-    assert contains(merged(live, wanted), wanted)
-    assert contains(wanted, {})
-
-
-@pytest.mark.parametrize(
-    ("live", "wanted"), [({}, {"a": 1}), ({"a": {"b": 1}}, {"a": {"b": 2}}), ({"a": 1}, {"a": {}}), ({"a": [1, 2]}, {"a": [1]}), (None, {})]
-)
-def test_what_is_not_contained(live: Any, wanted: Any) -> None:
-    assert not contains(live, wanted)
 
 
 OWNER = {"apiVersion": "v1", "kind": "Set", "name": "s", "uid": "u"}
