@@ -12,7 +12,7 @@ from dpuchain.agent.ports import by_mark, claimable, made_by_cni, numbers, obser
 from dpuchain.api.meta import ObjectKey
 from dpuchain.chain.ports import CNI_OWNER, DPF_ID, DPF_TYPE, ObservedPort, WantedPort
 from dpuchain.ovs.changes import AddPort, DeletePort, PortChange, SetInterface
-from dpuchain.ovs.rows import PortRow
+from dpuchain.ovs.rows import Absent, BridgeRow, PortRow
 
 BRIDGE = "br-sfc"
 UPLINK = WantedPort("p0", "ns/p0", ObjectKey("ns", "p0"), 9216, {DPF_TYPE: "physical"})
@@ -196,3 +196,44 @@ def test_once_made_nothing_is_left_to_do(rows: dict[str, PortRow]) -> None:
                     mtu_request=change.mtu_request,
                 )
     assert changes_for(rows, {"p0": UPLINK}) == []
+
+
+USERSPACE = BridgeRow("br-sfc", "netdev", "1", "secure", frozenset(), {})
+KERNEL = BridgeRow("br-sfc", "system", "1", "secure", frozenset(), {})
+
+
+@pytest.mark.parametrize(
+    ("forced", "bridge", "settings", "expected"),
+    [
+        ("auto", USERSPACE, {"dpdk-init": "true"}, "dpdk"),
+        ("auto", USERSPACE, {"dpdk-init": "try"}, "dpdk"),
+        ("auto", USERSPACE, {"doca-init": "true"}, "dpdk"),
+        ("auto", USERSPACE, {"dpdk-init": "false"}, ""),
+        ("auto", USERSPACE, {}, ""),
+        ("auto", KERNEL, {"dpdk-init": "true"}, ""),
+        ("auto", Absent("bridge br-sfc"), {"dpdk-init": "true"}, ""),
+        ("system", USERSPACE, {"dpdk-init": "true"}, ""),
+        ("dpdk", KERNEL, {}, "dpdk"),
+    ],
+)
+def test_the_type_of_a_new_port_follows_the_bridge_unless_it_is_forced(
+    forced: ports.PortType, bridge: BridgeRow | Absent, settings: dict[str, str], expected: str
+) -> None:
+    assert ports.device_type(forced, bridge, settings) == expected
+
+
+def test_a_new_port_has_the_new_type_and_one_that_is_there_keeps_its_own() -> None:
+    def type_of(rows: dict[str, PortRow]) -> str:
+        ((_, (change,)),) = ports.additions(BRIDGE, rows, {"p0": UPLINK}, {}, "dpdk")
+        assert isinstance(change, AddPort)
+        return change.interface_type
+
+    assert type_of({}) == "dpdk"
+    assert type_of({"p0": row("p0", type="internal")}) == "internal"
+
+
+def test_a_port_that_is_left_behind_is_nobodys_but_stays() -> None:
+    rows = {"p0": ours(), "p1": ours("p1", "ns/p1")}
+    changes = surplus(BRIDGE, rows, {}, left_behind=["ns/p0"])
+    assert changes == [SetInterface("p0", {DPF_ID: None}, owner="ns/p0"), DeletePort(BRIDGE, "p1", owner="ns/p1")]
+    assert surplus(BRIDGE, {"p0": ours(interface_external_ids={})}, {}) == []
