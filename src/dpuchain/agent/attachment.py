@@ -5,22 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from dpuchain.api.meta import ObjectKey
+from dpuchain.cni.plugin import ENVIRONMENT, NEWEST, VERSIONS
 
 # Error codes of the specification, section 5.
-UNSUPPORTED_FIELD, INVALID_ENVIRONMENT, IO_FAILURE, DECODE_FAILURE, INVALID_CONFIG, TRY_AGAIN, UNAVAILABLE = 2, 4, 5, 6, 7, 11, 50
+INCOMPATIBLE_VERSION, UNSUPPORTED_FIELD, INVALID_ENVIRONMENT, IO_FAILURE, DECODE_FAILURE, INVALID_CONFIG = 1, 2, 4, 5, 6, 7
 OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 """A DNS subdomain, as names of objects are."""
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Of networks and containers (specification, sections 1 and 2)."""
 DEVICE_NAME = re.compile(r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}")
 """What Linux takes, as far as it is ASCII: neither a slash nor a colon nor white space."""
-PATH = re.compile(r"[^\0]+")
+FORMS = {"CNI_CONTAINERID": IDENTIFIER, "CNI_IFNAME": DEVICE_NAME}
 LONGEST_DEVICE_NAME = 15
 LONGEST_PREFIX = 12
 """40 bits after `veth`; the rest of a device's name tells the attempts for one attachment apart."""
@@ -85,10 +86,20 @@ class Config(
     """None stands for an empty list: runtimes in Go write an empty slice as null."""
 
 
-class Request(msgspec.Struct, frozen=True):
-    """A CNI call as `dpuchain-cni` hands it on."""
+REQUIRED = {
+    "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
+    "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "GC": (),
+    "STATUS": (),
+}
+"""The commands, and the variables that each cannot do without."""
 
-    command: Literal["ADD", "DEL", "CHECK", "GC", "STATUS"]
+
+class Request(msgspec.Struct, frozen=True):
+    """A CNI call."""
+
+    command: str
     config: dict[str, Any]
     container_id: str = ""
     netns: str = ""
@@ -121,19 +132,52 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def decode_request(body: bytes) -> Request:
-    """The request in the bytes of a call. CniError if they are none."""
+    """The request in the bytes that `dpuchain-cni` hands over. CniError if they are none, or if the call is one that cannot be."""
+    *fields, text = body.split(b"\0", len(ENVIRONMENT))
+    if len(fields) < len(ENVIRONMENT):
+        raise CniError(DECODE_FAILURE, "the call cannot be understood", "it comes from another version of dpuchain-cni")
+    config = _decode_object(text)
+    version = config.get("cniVersion")
+    if version not in VERSIONS:
+        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {version!r:.100} is not supported", f"supported: {', '.join(VERSIONS)}")
+    values = dict(zip(ENVIRONMENT, map(_decode_variable, ENVIRONMENT, fields), strict=True))
+    command = values["CNI_COMMAND"]
+    if command not in REQUIRED:
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_COMMAND is {command!r:.100}", f"it must be VERSION or one of {', '.join(REQUIRED)}")
+    for name in REQUIRED[command]:
+        if not values[name]:
+            raise CniError(INVALID_ENVIRONMENT, f"{name} is not set, which {command} needs")
+    return Request(command, config, values["CNI_CONTAINERID"], values["CNI_NETNS"], values["CNI_IFNAME"], values["CNI_ARGS"])
+
+
+def version_of(body: bytes) -> str:
+    """The CNI version to answer a call in: its own, or the newest where that cannot be told."""
     try:
-        request = msgspec.json.decode(body, type=Request)
+        version = _decode_object(body.split(b"\0", len(ENVIRONMENT))[-1]).get("cniVersion")
+    except CniError:
+        return NEWEST
+    return str(version) if version in VERSIONS else NEWEST
+
+
+def _decode_object(text: bytes) -> dict[str, Any]:
+    try:
+        config = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CniError(DECODE_FAILURE, "the call cannot be understood", str(error)) from error
-    for variable, value, form in (
-        ("CNI_CONTAINERID", request.container_id, IDENTIFIER),
-        ("CNI_IFNAME", request.ifname, DEVICE_NAME),
-        ("CNI_NETNS", request.netns, PATH),
-    ):
-        if value and not form.fullmatch(value):
-            raise CniError(INVALID_ENVIRONMENT, f"{variable} cannot be {value!r:.100}", f"it must match {form.pattern}")
-    return request
+        raise CniError(DECODE_FAILURE, "the network configuration on standard input is not JSON", str(error)) from error
+    if not isinstance(config, dict):
+        raise CniError(DECODE_FAILURE, "the network configuration on standard input is not a JSON object", f"it is {config!r:.100}")
+    return config
+
+
+def _decode_variable(name: str, value: bytes) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError as error:
+        raise CniError(INVALID_ENVIRONMENT, f"{name} is not text: {value!r:.100}") from error
+    form = FORMS.get(name)
+    if text and form is not None and not form.fullmatch(text):
+        raise CniError(INVALID_ENVIRONMENT, f"{name} cannot be {text!r:.100}", f"it must match {form.pattern}")
+    return text
 
 
 def decode_config(request: Request, bridge: str) -> Config:

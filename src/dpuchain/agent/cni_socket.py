@@ -1,4 +1,4 @@
-"""The socket on which `dpuchain-cni` hands its calls over: one JSON object in, one out, for root alone."""
+"""The socket on which `dpuchain-cni` hands its calls over and hears what to print, for root alone (see `cni.plugin`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from dpuchain.agent.attachment import INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, CniError, Request, decode_request
+from dpuchain.agent.attachment import INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, CniError, Request, decode_request, version_of
 
 LONGEST_CALL = 1 << 20
 CALL_SECONDS = 55.0
@@ -38,7 +38,7 @@ async def listen(path: Path, answer: Answer) -> AsyncIterator[None]:
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
     try:
-        writer.write(msgspec.json.encode(await _call(reader, writer, answer)))
+        writer.write(await _call(reader, writer, answer))
         await writer.drain()
     except OSError as error:
         _log.warning("a CNI caller hung up before it was answered", error=str(error))
@@ -46,7 +46,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ans
         writer.close()
 
 
-async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> dict[str, Any]:
+async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> bytes:
+    """What to send back: the exit status and what to print."""
+    body = b""
     try:
         async with asyncio.timeout(CALL_SECONDS):
             body = await _body(reader)  # whoever is refused hears so only if all that he sent has been read
@@ -59,11 +61,16 @@ async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answ
                 log.warning("CNI call failed", code=error.code, error=str(error))
                 raise
             log.info("CNI call done")
-            return {"result": result}
+            return b"0\n" if result is None else b"0\n%b\n" % msgspec.json.encode(result)
     except CniError as error:
-        return {"error": {"code": error.code, "msg": error.message, "details": error.details}}
+        return _refusal(body, error)
     except TimeoutError:
-        return {"error": {"code": IO_FAILURE, "msg": f"the agent was not done after {CALL_SECONDS:.0f} s", "details": ""}}
+        return _refusal(body, CniError(IO_FAILURE, f"the agent was not done after {CALL_SECONDS:.0f} s"))
+
+
+def _refusal(body: bytes, error: CniError) -> bytes:
+    said = {"cniVersion": version_of(body), "code": error.code, "msg": error.message, "details": error.details}
+    return b"1\n%b\n" % msgspec.json.encode(said)
 
 
 async def _body(reader: asyncio.StreamReader) -> bytes:

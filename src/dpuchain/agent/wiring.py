@@ -19,8 +19,6 @@ from dpuchain.agent.attachment import (
     INVALID_CONFIG,
     IO_FAILURE,
     LONGEST_DEVICE_NAME,
-    TRY_AGAIN,
-    UNAVAILABLE,
     CniError,
     Config,
     Interface,
@@ -35,6 +33,7 @@ from dpuchain.api.kinds import POD
 from dpuchain.api.kubernetes import Pod
 from dpuchain.chain.mtu import of_pod_interface
 from dpuchain.chain.ports import CNI_OWNER, DPF_ID, pod_dpf_id
+from dpuchain.cni.plugin import TRY_AGAIN, UNAVAILABLE
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError, NotFound
 from dpuchain.ovs.changes import AddPort, DeletePort

@@ -194,9 +194,10 @@ class Node:
         try:
             writer.write(body)
             writer.write_eof()
-            return json.loads(await reader.read())
+            status, _, text = (await reader.read()).partition(b"\n")
         finally:
             writer.close()
+        return {"error" if status == b"1" else "result": json.loads(text) if text else None}
 
     @staticmethod
     def config(**changes: Any) -> dict[str, Any]:
@@ -274,11 +275,11 @@ class Sandbox:
     async def call(self, command: str, interface: str = "eth1", **changes: Any) -> Answer:
         return await self.node.call(command, self.node.config(**changes), self.environment(interface))
 
-    def request(self, command: str = "ADD", **changes: Any) -> bytes:
+    def request(self, command: str = "ADD", **variables: str) -> bytes:
         """The call as the executable hands it to the agent's socket."""
-        names = {"container_id": "CNI_CONTAINERID", "netns": "CNI_NETNS", "ifname": "CNI_IFNAME", "args": "CNI_ARGS"}
-        fields = {field: self.environment()[name] for field, name in names.items()}
-        return json.dumps({"command": command, "config": self.node.config(), **fields, **changes}).encode()
+        values = {**self.environment(), "CNI_COMMAND": command, **variables}
+        fields = [values[name].encode() for name in plugin.ENVIRONMENT]
+        return b"\0".join([*fields, json.dumps(self.node.config()).encode()])
 
     async def add(self, interface: str = "eth1", **changes: Any) -> Any:
         """ADD, which must succeed; returns the result."""

@@ -68,7 +68,9 @@ async def test_peer_that_is_not_root_is_refused_whatever_the_mode(node: Node, po
     node.socket.chmod(0o666)
     try:
         for body in (pod.request(), b"", b"x" * 3_000_000):
-            error = json.loads(await as_nobody(node, body))["error"]
+            status, _, text = (await as_nobody(node, body)).partition("\n")
+            assert status == "1"
+            error = json.loads(text)
             assert error["code"] in (4, 7)
             assert "user 65534 may not" in error["msg"] or "bytes" in error["msg"]
     finally:
@@ -88,23 +90,15 @@ async def test_socket_of_a_killed_agent_is_replaced(node: Node, pods: Pods) -> N
     assert await pod.wired()
 
 
-@pytest.mark.parametrize("body", [b"", b"\0" * 5, b"[]", b"{}", b'{"command": "ADD"}', b'{"command": "ADD", "config": {}, "netns": 1}'])
+@pytest.mark.parametrize("body", [b"", b"\0" * 5, b"[]", b"{}", b"ADD\0c\0n\0eth1\0a", b"ADD\0c\0n\0eth1\0a\0[]"])
 async def test_garbage_is_answered(node: Node, body: bytes) -> None:
     answer = await node.ask(body)
     assert answer["error"]["code"] == 6, answer
 
 
-@pytest.mark.parametrize("field", ["netns", "ifname", "container_id", "args"])
-async def test_text_with_a_zero_is_an_error(node: Node, pods: Pods, field: str) -> None:
-    """The environment cannot carry one, but the socket can; in OVSDB it would end the agent's connection."""
-    answer = await node.ask((await pods.make()).request(**{field: "a\0b"}))
-    assert answer["error"]["code"] == 4, answer
-    assert await node.ports() == set()
-
-
 async def test_too_large_a_call_is_told_so(node: Node, pods: Pods) -> None:
     pod = await pods.make()
-    answer = await node.ask(pod.request(args="x" * 2_000_000))
+    answer = await node.ask(pod.request(CNI_ARGS="x" * 2_000_000))
     assert answer["error"]["code"] == 7
     assert "1048576 bytes" in answer["error"]["msg"]
     changes: dict[str, Any] = {"args": {"x": "x" * 2_000_000}}

@@ -25,8 +25,9 @@ POD = "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-0"
 
 def request(command: str = "ADD", config: dict[str, Any] | None = None, **fields: Any) -> Request:
     whole = {"cniVersion": "1.1.0", "name": "net", "type": "dpuchain-cni", **(config or {})}
-    body = {"command": command, "config": whole, "container_id": "c", "netns": "/run/netns/x", "ifname": "eth1", "args": POD, **fields}
-    return decode_request(msgspec.json.encode(body))
+    variables = {"container_id": "c", "netns": "/run/netns/x", "ifname": "eth1", "args": POD, **fields}
+    parts = [command, *(variables[name] for name in ("container_id", "netns", "ifname", "args"))]
+    return decode_request(b"\0".join([*(part.encode() for part in parts), msgspec.json.encode(whole)]))
 
 
 def refusal(command: str = "ADD", **config: Any) -> CniError:
@@ -91,15 +92,25 @@ def test_invalid_configuration(config: dict[str, Any]) -> None:
 def test_command_that_is_none(command: str) -> None:
     with pytest.raises(CniError) as caught:
         request(command)
-    assert caught.value.code == 6
+    assert caught.value.code == 4
+    assert repr(command) in caught.value.message
 
 
-@pytest.mark.parametrize(("field", "variable"), [("container_id", "CNI_CONTAINERID"), ("ifname", "CNI_IFNAME"), ("netns", "CNI_NETNS")])
-@pytest.mark.parametrize("value", ["a\0b", "\0"])
+@pytest.mark.parametrize(
+    ("field", "variable", "value"),
+    [("container_id", "CNI_CONTAINERID", "a/b"), ("ifname", "CNI_IFNAME", "a b"), ("netns", "CNI_NETNS", "")],
+)
 def test_variable_that_is_refused_is_named(field: str, variable: str, value: str) -> None:
     with pytest.raises(CniError, match=variable) as caught:
         request("ADD", None, **{field: value})
     assert caught.value.code == 4
+
+
+@pytest.mark.parametrize("version", [None, "", "0.2.0", "1.2.0", 1, [], {}])
+def test_version_that_is_not_supported(version: Any) -> None:
+    with pytest.raises(CniError, match="cniVersion") as caught:
+        request(config={"cniVersion": version})
+    assert caught.value.code == 1
 
 
 @pytest.mark.parametrize("name", ["eth1", "a", "net1.100", "p0_if_brsfc-xyz", "...", ".a"])
