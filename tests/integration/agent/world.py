@@ -1,0 +1,122 @@
+"""What a test of the agent sees: the node's objects as another client watches them, and the switch."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from dpuchain.api.chain import Port, ServiceChain, ServiceChainSpec, ServiceInterfaceReference, Switch
+from dpuchain.api.conditions import find
+from dpuchain.api.interface import ServiceInterface, ServiceInterfaceSpec
+from dpuchain.api.kinds import SERVICE_CHAIN, SERVICE_INTERFACE
+from dpuchain.api.meta import ObjectKey, ObjectMeta
+from dpuchain.api.names import SERVICE_CHAIN_FINALIZER, SERVICE_INTERFACE_FINALIZER
+from dpuchain.kube.cache import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dpuchain.kube.client import Client
+    from dpuchain.lab.openvswitch import OpenVSwitch
+
+
+class World:
+    """What a test sees: the node's objects as another client watches them, and the switch."""
+
+    def __init__(self, client: Client, namespace: str, switch: OpenVSwitch) -> None:
+        self.client = client
+        self.namespace = namespace
+        self.node = f"node-of-{namespace}"  # the API server is shared
+        self.switch = switch
+        self.chains = Cache(client, SERVICE_CHAIN, namespace=namespace)
+        self.interfaces = Cache(client, SERVICE_INTERFACE, namespace=namespace)
+        self._changed = asyncio.Event()
+        self.chains.subscribe(lambda _: self._changed.set())
+        self.interfaces.subscribe(lambda _: self._changed.set())
+
+    async def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait for the objects to be so."""
+        try:
+            async with asyncio.timeout(15):
+                while not holds():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            state = [*self.chains, *self.interfaces]
+            flows, ports = await self.switch.ofctl("dump-flows"), await self.switch.vsctl("show")
+            pytest.fail(f"not {what}:\n" + "\n".join(map(str, state)) + f"\n{flows}\n{ports}")
+
+    def ready(self, cache: Cache[Any], name: str) -> str | None:
+        """Status of an object's Ready condition, if it speaks of the object's generation."""
+        item = cache.get(ObjectKey(self.namespace, name))
+        if item is None:
+            return None
+        condition = find(item.status.conditions, "Ready")
+        return condition.status if condition and condition.observed_generation == item.metadata.generation else None
+
+    def message(self, cache: Cache[Any], name: str) -> str:
+        """Message of an object's Ready condition."""
+        item = cache.get(ObjectKey(self.namespace, name))
+        condition = find(item.status.conditions, "Ready") if item else None
+        return condition.message if condition else ""
+
+    def meta(self, name: str, finalizer: str) -> ObjectMeta:
+        return ObjectMeta(name=name, namespace=self.namespace, labels={"port": name}, finalizers=(finalizer,))
+
+    async def add(self, name: str, kind: str, *, annotations: dict[str, str] | None = None, **block: Any) -> None:
+        """Make a ServiceInterface of type `kind` whose block has these fields, named as in YAML."""
+        content = {"node": self.node, "interfaceType": kind} | ({kind: block} if block else {})
+        metadata = msgspec.structs.replace(self.meta(name, SERVICE_INTERFACE_FINALIZER), annotations=annotations or {})
+        spec = msgspec.convert(content, ServiceInterfaceSpec)
+        await self.client.create(SERVICE_INTERFACE, ServiceInterface(metadata=metadata, spec=spec))
+
+    async def add_physical(self, name: str, device: str = "") -> None:
+        await self.add(name, "physical", interfaceName=device or name)
+
+    async def remove(self, name: str) -> None:
+        """Delete a ServiceInterface."""
+        await self.client.delete(SERVICE_INTERFACE, ObjectKey(self.namespace, name))
+
+    async def add_chain(self, name: str, *switches: tuple[str, ...]) -> None:
+        spec = ServiceChainSpec(
+            node=self.node,
+            switches=tuple(
+                Switch(ports=tuple(Port(service_interface=ServiceInterfaceReference(match_labels={"port": port})) for port in switch))
+                for switch in switches
+            ),
+        )
+        await self.client.create(SERVICE_CHAIN, ServiceChain(metadata=self.meta(name, SERVICE_CHAIN_FINALIZER), spec=spec))
+
+    async def flows(self) -> list[str]:
+        return [line for line in (await self.switch.ofctl("dump-flows", "--no-stats")).splitlines() if "cookie=0xd9c" in line]
+
+    async def until_flows(self, right: list[str]) -> None:
+        """Wait until our flows are these; the switch tells the agent of its flows, and nobody tells the test."""
+        for _ in range(200):
+            if (now := sorted(await self.flows())) == right:
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail("the flows are\n" + "\n".join(now) + "\ninstead of\n" + "\n".join(right))
+
+    async def passes(self, source: str, target: str) -> bool:
+        """Whether the switch itself says that a frame which enters by `source` leaves by `target`."""
+        number = (await self.switch.vsctl("get", "interface", source, "ofport")).strip()
+        other = (await self.switch.vsctl("get", "interface", target, "ofport")).strip()
+        frame = f"in_port={number},dl_src=02:00:00:00:00:01,dl_dst=02:00:00:00:00:02"
+        trace = await self.switch.appctl("ofproto/trace", "br-sfc", frame)
+        actions = next(line for line in trace.splitlines() if line.startswith("Datapath actions:"))
+        datapath = await self.switch.appctl("dpctl/show") if "drop" not in actions else ""
+        return (
+            f"port {_datapath_number(datapath, target)}" == f"port {actions.removeprefix('Datapath actions: ').strip()}" and other != "-1"
+        )
+
+
+def _datapath_number(show: str, name: str) -> str:
+    for line in show.splitlines():
+        head, _, rest = line.strip().partition(": ")
+        if head.startswith("port ") and rest.split(" ")[0] == name:
+            return head.removeprefix("port ")
+    return "none"
