@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from dpuchain.api.meta import ObjectKey
 from dpuchain.chain.ports import SwitchPort
@@ -185,8 +186,13 @@ class _Switch:
     def _is_guarded(self, port: SwitchPort) -> bool:
         return port.vlan is None and port.number in self.apart
 
+    @cached_property
+    def _shared(self) -> frozenset[int]:
+        """Numbers of the ports of the bridge that carry more than one port of the switch."""
+        return frozenset(number for number, count in Counter(port.number for port in self.ports).items() if count > 1)
+
     def _shares(self, port: SwitchPort) -> bool:
-        return Counter(other.number for other in self.ports)[port.number] > 1
+        return port.number in self._shared
 
     def _send(self, port: SwitchPort) -> tuple[Action, ...]:
         if port.vlan is not None:
