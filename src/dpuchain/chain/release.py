@@ -45,22 +45,30 @@ def release_name(service: DPUService) -> str:
 
 
 def unsupported(service: DPUService) -> tuple[str, ...]:
-    """The fields of `service` that are set and have no effect, each with what to do instead."""
+    """The fields of `service` that are set and keep it from being installed, as they would have no effect, each with what to do instead.
+
+    `security.privileged: true` forbids nothing, and nothing is forbidden.
+    """
     spec, found = service.spec, []
     if spec.helm_chart.source.path is not None:
         found.append("spec.helmChart.source.path: charts from git are not supported; publish the chart to a Helm or OCI repository")
     if spec.helm_chart.source.chart is None and not spec.helm_chart.source.repo_url.startswith("oci://"):
         found.append("spec.helmChart.source.chart: must be set, as the repository may have several charts")
-    if spec.deploy_in_cluster:
-        found.append("spec.deployInCluster: not supported yet; install the chart in the host cluster with Helm")
-    if spec.config_ports is not None:
-        found.append("spec.configPorts: not supported yet; add a Service to the chart")
+    if spec.deploy_in_cluster and spec.interfaces:
+        found.append("spec.interfaces: a service in the host cluster has no interfaces of DPUs; leave them out, or spec.deployInCluster")
+    if spec.security is not None and spec.security.privileged is False:
+        found.append("spec.security.privileged: false is not enforced; use pod-security.kubernetes.io/enforce on the namespace instead")
     if _parse_networks(_given_networks(service)) is None:
         found.append(
             f"spec.serviceDaemonSet.annotations[{NETWORKS_ANNOTATION}]: neither a JSON list of objects with a name, nor names with commas; "
             "correct it or leave it out"
         )
     return tuple(found)
+
+
+def config_ports_problem(service: DPUService) -> str | None:
+    """What to say of `configPorts`, without which the service works all the same; None if it is not set."""
+    return "spec.configPorts: not supported yet; add a Service to the chart" if service.spec.config_ports is not None else None
 
 
 def _given_networks(service: DPUService) -> str | None:

@@ -7,22 +7,32 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 import msgspec
 
 from dpuchain.chain.release import Release
 
+Access = bytes | Path | None
+"""How Helm reaches a cluster: the content of a kubeconfig, its file, or (None) as the pod that we are."""
 COMMAND_SECONDS = 300.0
+RUNS, SHARE = 8, 2
+"""Commands that run at once, and those of them that are for one cluster or one repository: one that hangs leaves turns to the others."""
+LONGEST = 600
+"""Characters of Helm's words that are told."""
 NO_CHART = re.compile(
     r"chart .* not found in|no chart (version|name) found|chart repository or cannot be reached|failed to (fetch|download|perform)"
 )
 """What Helm says when it cannot get a chart."""
+KUBECONFIG_SECRET = re.compile(r"""(?:token|password|client-key-data)["']?\s*:\s*["']?([^\s"',}]{4,})""")
+URL_SECRET = re.compile(r"""(://)[^/\s"']+@|([?&][^=\s&"']+=)[^&\s"']+""")
 
 
 class HelmError(Exception):
-    """Helm did not do it; the message has Helm's own words and, where one is known, a remedy."""
+    """Helm did not do it; the message has Helm's own words, shortened and without credentials, and, where one is known, a remedy."""
 
 
 class Helm:
@@ -31,8 +41,9 @@ class Helm:
     def __init__(self, program: str, mirrors: Mapping[str, str]) -> None:
         self._program = program
         self._mirrors = {source.rstrip("/"): target for source, target in mirrors.items()}
+        self._turns = _Turns()
 
-    async def install(self, kubeconfig: bytes, release: Release, labels: Mapping[str, str]) -> None:
+    async def install(self, access: Access, release: Release, labels: Mapping[str, str]) -> None:
         """Install or upgrade a release; it has `labels` on its record afterwards. HelmError if that is not possible."""
         repository = self._mirrors.get(release.repo_url.rstrip("/"), release.repo_url)
         if repository.startswith("oci://"):
@@ -42,20 +53,28 @@ class Helm:
         marks = ",".join(f"{key}={value}" for key, value in labels.items())
         where = ["--namespace", release.namespace, "--create-namespace"]
         options = ["--version", release.version, *where, "--labels", marks, "--values", "-", "--history-max", "3"]
-        try:
-            await self._run(kubeconfig, ["upgrade", "--install", release.name, *chart, *options], msgspec.json.encode(release.values))
-        except HelmError as error:
-            if NO_CHART.search(str(error)):
-                what = f"chart {release.chart or repository} {release.version} cannot be had from {release.repo_url}"
-                raise HelmError(f"{what}: {error}; check spec.helmChart.source") from error
-            raise
+        command = ["upgrade", "--install", release.name, *chart, *options]
+        secrets = {*_credentials(access), *_passwords(release.repo_url, repository)}
+        async with self._turns.take(access, repository):
+            said = await self._run(access, command, msgspec.json.encode(release.values))
+        if said is None:
+            return
+        text = said
+        if NO_CHART.search(said):
+            what = f"chart {release.chart or repository} {release.version} cannot be had from {release.repo_url}"
+            text = f"{what}: {_shortened(said)}; check spec.helmChart.source"
+        raise HelmError(_shortened(without_credentials(text, secrets)))
 
-    async def uninstall(self, kubeconfig: bytes, namespace: str, name: str) -> None:
+    async def uninstall(self, access: Access, namespace: str, name: str) -> None:
         """Remove a release; one that is not there is fine. HelmError if that is not possible."""
-        await self._run(kubeconfig, ["uninstall", name, "--namespace", namespace, "--ignore-not-found"], b"")
+        async with self._turns.take(access):
+            said = await self._run(access, ["uninstall", name, "--namespace", namespace, "--ignore-not-found"], b"")
+        if said is not None:
+            raise HelmError(_shortened(without_credentials(said, _credentials(access))))
 
-    async def _run(self, kubeconfig: bytes, arguments: list[str], stdin: bytes) -> None:
-        async with _home(kubeconfig) as environment:
+    async def _run(self, access: Access, arguments: list[str], stdin: bytes) -> str | None:
+        """Run one command; returns what it says if it fails."""
+        async with _home(access) as environment:
             try:
                 child = await asyncio.create_subprocess_exec(
                     self._program,
@@ -76,17 +95,76 @@ class Helm:
                 if child.returncode is None:
                     child.kill()
                     await child.wait()
-        if child.returncode:
-            lines = [line for line in said.decode(errors="replace").splitlines() if line.strip() and not line.startswith("WARNING")]
-            raise HelmError(" ".join(lines).removeprefix("Error: ") or f"helm {arguments[0]} exited with {child.returncode}")
+        if not child.returncode:
+            return None
+        lines = [line for line in said.decode(errors="replace").splitlines() if line.strip() and not line.startswith("WARNING")]
+        return " ".join(lines).removeprefix("Error: ") or f"helm {arguments[0]} exited with {child.returncode}"
+
+
+class _Turns:
+    """Who may run: `RUNS` at once, of which `SHARE` for each party."""
+
+    def __init__(self) -> None:
+        self._running: Counter[Hashable] = Counter()
+        self._commands = 0
+        self._freed = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def take(self, *parties: Hashable) -> AsyncIterator[None]:
+        """Wait for a turn that none of the parties has had too many of, and hold it."""
+        while self._commands >= RUNS or any(self._running[party] >= SHARE for party in parties):
+            await self._freed.wait()
+        self._commands += 1
+        self._running.update(parties)
+        try:
+            yield
+        finally:
+            self._commands -= 1
+            self._running -= Counter(parties)  # which drops those that are at nought
+            self._freed.set()
+            self._freed = asyncio.Event()
+
+
+def without_credentials(text: str, secrets: Iterable[str]) -> str:
+    """`text` without these secrets, and without what a URL has before its host or in its query."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return URL_SECRET.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", text)
+
+
+def _credentials(access: Access) -> set[str]:
+    """The secrets of a kubeconfig, however it is written."""
+    if access is None:
+        return set()
+    try:
+        content = access if isinstance(access, bytes) else access.read_bytes()
+    except OSError:  # Helm will say so in its own words
+        return set()
+    return set(KUBECONFIG_SECRET.findall(content.decode(errors="replace")))
+
+
+def _passwords(*urls: str) -> Iterator[str]:
+    for url in urls:
+        user, _, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
+        password = user.partition(":")[2]
+        yield from {password, unquote(password)} - {""}
+
+
+def _shortened(text: str) -> str:
+    """`text`, or its beginning and its end, where the cause is."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 @contextlib.asynccontextmanager
-async def _home(kubeconfig: bytes) -> AsyncIterator[dict[str, str]]:
+async def _home(access: Access) -> AsyncIterator[dict[str, str]]:
     """The environment of one command: its kubeconfig in a folder that nobody else can read and that goes with the command."""
     with tempfile.TemporaryDirectory(prefix="dpuchain-helm-") as folder:
         path = Path(folder)
-        (path / "kubeconfig").write_bytes(kubeconfig)
+        if isinstance(access, bytes):
+            (path / "kubeconfig").write_bytes(access)
+        kubeconfig = access.absolute() if isinstance(access, Path) else path / "kubeconfig"
         homes = {f"HELM_{name}_HOME": str(path / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HELM_", "KUBE"))}
-        yield {**kept, **homes, "KUBECONFIG": str(path / "kubeconfig")}
+        # A kubeconfig that is not there makes Helm look for the pod that it is in, by these variables.
+        dropped = ("HELM_", "KUBECONFIG") if access is None else ("HELM_", "KUBE")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+        yield {**kept, **homes, "KUBECONFIG": str(kubeconfig)}

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -15,9 +15,9 @@ import yaml
 from dpuchain.api.chain import ServiceChainSet
 from dpuchain.api.fleet import DPUCluster
 from dpuchain.api.interface import ServiceInterfaceSet
-from dpuchain.api.kinds import DAEMON_SET, SECRET, SECRET_METADATA, SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET
-from dpuchain.api.kubernetes import DaemonSet, Metadata
+from dpuchain.api.kinds import SECRET, SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET
 from dpuchain.api.meta import ObjectKey, key_of
+from dpuchain.host.targets import Target, daemon_sets_of, releases_of
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.kubeconfig import InvalidKubeconfig
@@ -33,16 +33,12 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Member:
+class Member(Target):
     """A DPU cluster that can be spoken to: its objects, as caches have them, and how to reach it."""
 
     cluster: ObjectKey
-    client: Client
-    kubeconfig: bytes = field(repr=False)
     chain_sets: Cache[ServiceChainSet]
     interface_sets: Cache[ServiceInterfaceSet]
-    daemon_sets: Cache[DaemonSet]
-    releases: Cache[Metadata]
 
     @classmethod
     def of(cls, cluster: ObjectKey, kubeconfig: bytes) -> Member:
@@ -58,29 +54,20 @@ class Member:
         if named:
             raise InvalidKubeconfig(f"names a file ({', '.join(named)}); put the content there with `kubectl config view --raw --flatten`")
         return cls(
-            cluster,
+            str(cluster),
             client,
             kubeconfig,
+            daemon_sets_of(client),
+            releases_of(client),
+            cluster,
             Cache(client, SERVICE_CHAIN_SET),
             Cache(client, SERVICE_INTERFACE_SET),
-            Cache(client, DAEMON_SET, label_selector="app.kubernetes.io/managed-by=Helm"),
-            Cache(client, SECRET_METADATA, label_selector="owner=helm", metadata_only=True),
         )
 
     @property
     def caches(self) -> tuple[Cache[Any], ...]:
         """All of its caches."""
         return (self.chain_sets, self.interface_sets, self.daemon_sets, self.releases)
-
-    @property
-    def problem(self) -> str | None:
-        """Why the cluster's objects are not known; None if they are."""
-        for cache in self.caches:
-            if cache.failing is not None:
-                return f"cannot be reached since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
-        if not all(cache.is_synced for cache in self.caches):
-            return "is being read for the first time"
-        return None
 
 
 class Members:

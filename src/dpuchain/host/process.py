@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.chain.release import release_name
-from dpuchain.host.helm import Helm
+from dpuchain.host.helm import Access, Helm
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.members import Member, Members
 from dpuchain.host.projection import Projection
-from dpuchain.host.services import OWNER_LABEL, RELEASE_NAME, Services
+from dpuchain.host.releases import OWNER_LABEL, RELEASE_NAME
+from dpuchain.host.services import Services
+from dpuchain.host.targets import Target
 from dpuchain.host.world import HostObjects
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
@@ -25,36 +27,45 @@ from dpuchain.runtime.health import serve
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 WORKERS = 4
 """Objects of a kind that are looked at at once."""
-SERVICE_WORKERS = 2
-"""Services that are looked at at once; Helm is a process of its own, which takes a core for a second."""
+SERVICE_WORKERS = 64
+"""Services that are looked at at once; most of them only wait: how many commands of Helm run at once, `host.helm` says."""
 
 
-async def run(client: Client, helm: Helm, health_address: str, identity: str | None) -> None:
-    """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
+async def run(client: Client, access: Access, helm: Helm, health_address: str, identity: str | None) -> None:
+    """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost.
+
+    `access` is how Helm reaches the host cluster.
+    """
     objects = HostObjects.of(client)
     async with client, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if identity is None:
-            await _work(client, objects, helm)
+            await _work(client, Target.of_host(client, access), objects, helm)
         else:
-            await Election(client, LEASE, identity).lead(lambda: _work(client, objects, helm))
+            await Election(client, LEASE, identity).lead(lambda: _work(client, Target.of_host(client, access), objects, helm))
         for cache in caches:
             cache.cancel()
 
 
-async def _work(client: Client, objects: HostObjects, helm: Helm) -> None:
+async def _work(client: Client, host: Target, objects: HostObjects, helm: Helm) -> None:
     await objects.synced()
     clock = SystemClock()
     members = Members(client, objects.clusters)
     chains = _controller("dpuservicechains", Projection(CHAINS, client, objects, members, clock).reconcile, WORKERS)
     interfaces = _controller("dpuserviceinterfaces", Projection(INTERFACES, client, objects, members, clock).reconcile, WORKERS)
-    services = _controller("dpuservices", Services(client, objects, members, helm, clock).reconcile, SERVICE_WORKERS)
+    services = _controller("dpuservices", Services(client, objects, members, host, helm, clock).reconcile, SERVICE_WORKERS)
 
     def joined(member: Member) -> None:
         member.chain_sets.subscribe(lambda change: chains.enqueue(change.key))
         member.interface_sets.subscribe(lambda change: interfaces.enqueue(change.key))
-        member.daemon_sets.subscribe(lambda change: _services_of(change, objects, services.enqueue))
-        member.releases.subscribe(lambda change: _services_of(change, objects, services.enqueue))
+        follow(member)
+
+    def follow(target: Target) -> None:
+        target.daemon_sets.subscribe(lambda change: _services_of(change, objects, services.enqueue))
+        target.releases.subscribe(lambda change: _services_of(change, objects, services.enqueue))
+
+    def look_at_services() -> None:
+        _enqueue_all(objects.services, services.enqueue)
 
     def look_at_all() -> None:
         for cache, controller in ((objects.chains, chains), (objects.interfaces, interfaces), (objects.services, services)):
@@ -62,16 +73,28 @@ async def _work(client: Client, objects: HostObjects, helm: Helm) -> None:
 
     def interface_changed(change: Change[Any]) -> None:
         interfaces.enqueue(change.key)
-        _enqueue_all(objects.services, services.enqueue)
+        look_at_services()
 
     members.subscribe(joined, look_at_all)
     objects.chains.subscribe(lambda change: chains.enqueue(change.key))
     objects.interfaces.subscribe(interface_changed)
-    objects.services.subscribe(lambda _: _enqueue_all(objects.services, services.enqueue))
+    objects.services.subscribe(lambda _: look_at_services())
     objects.configs.subscribe(lambda _: _enqueue_all(objects.chains, chains.enqueue))
+    follow(host)
     async with asyncio.TaskGroup() as group:
+        for cache in host.caches:
+            cache.subscribe_failing(look_at_services)
+            group.create_task(cache.run())
+        group.create_task(_then(host.caches, look_at_services))
         for runner in (members, chains, interfaces, services):
             group.create_task(runner.run())
+
+
+async def _then(caches: Iterable[Cache[Any]], look: Callable[[], None]) -> None:
+    """Look when all have been read once."""
+    for cache in caches:
+        await cache.synced()
+    look()
 
 
 def _controller(name: str, reconcile: Any, workers: int) -> Controller[ObjectKey]:

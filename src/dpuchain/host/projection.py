@@ -20,10 +20,13 @@ from dpuchain.host.members import Member, Members
 from dpuchain.host.world import HostObjects
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from dpuchain.kube.events import EventRecorder
 from dpuchain.kube.patches import needs_apply
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.errors import Unfinished
+
+DEPRECATED = "spec.clusterSelector is deprecated: use spec.dpuClusterSelector, which wins where both are set"
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +44,9 @@ class Projection:
         self._applied: dict[ObjectKey, dict[ObjectKey, Any]] = {}
         """What each set was made of last, by cluster: a live set does not tell a label that is no longer wanted from somebody else's."""
         self._reporter: StatusReporter[Any] = StatusReporter(client, kind.resource, HOST_FIELD_OWNER)
+        self._events = EventRecorder(client, HOST_FIELD_OWNER)
+        self._warned: dict[ObjectKey, str] = {}
+        """The uids of the objects that were warned of the deprecated field."""
 
     async def reconcile(self, key: ObjectKey) -> None:
         """Look at one object. That it vanishes meanwhile is no error: the watch brings it."""
@@ -48,6 +54,7 @@ class Projection:
         if item is None:
             self._reporter.forget(key)
             self._applied.pop(key, None)
+            self._warned.pop(key, None)
             return
         try:
             if item.metadata.deletion_timestamp is not None:
@@ -58,7 +65,14 @@ class Projection:
         except NotFound as error:
             _log.debug("the object vanished meanwhile", object=str(key), error=str(error))
 
+    async def _warn(self, item: Any) -> None:
+        """Tell once of each object that has the deprecated field; a later process tells it in the same Event."""
+        if item.spec.cluster_selector is not None and self._warned.get(key_of(item)) != item.metadata.uid:
+            self._warned[key_of(item)] = item.metadata.uid
+            await self._events.record(self._kind.resource, item, "Warning", "DeprecatedField", DEPRECATED, self._clock.now())
+
     async def _carry_out(self, item: Any) -> None:
+        await self._warn(item)
         wanted = self._kind.project(item)
         impossible = selector_problem(cluster_selector(item.spec), "spec.dpuClusterSelector")
         if impossible is not None:  # it selects nothing, which nobody can have meant: what is there stays

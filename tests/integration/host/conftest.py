@@ -330,7 +330,7 @@ async def world(fleet: Fleet) -> AsyncIterator[World]:
             await cache.synced()
         yield world
         for where in (namespace, OPERATOR_NAMESPACE):
-            await clear(host, HOST_KINDS, where)
+            await clear(host, (*HOST_KINDS, kinds.DAEMON_SET, kinds.SECRET_METADATA), where)
         for place in places.values():
             await clear(place.client, (*MEMBER_KINDS, kinds.SECRET_METADATA), namespace)
 
@@ -344,7 +344,7 @@ async def start(world: World) -> AsyncIterator[Callable[..., asyncio.Task[None]]
         fleet = world.fleet
         helm = Helm(fleet.helm, {REPOSITORY: f"{fleet.url}/doca", world.repository: f"{fleet.url}/{world.namespace}"})
         client = Client.from_kubeconfig(fleet.host.kubeconfig, user_agent="host")
-        tasks.append(asyncio.ensure_future(run(client, helm, "", identity)))
+        tasks.append(asyncio.ensure_future(run(client, fleet.host.kubeconfig, helm, "", identity)))
         return tasks[-1]
 
     yield begin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from dpuchain.host.kinds import CHAINS
 from dpuchain.host.members import Member, Members
 from dpuchain.host.projection import Projection
 from dpuchain.host.services import Services
+from dpuchain.host.targets import Target
 from dpuchain.host.world import HostObjects
 from dpuchain.kube.cache import Cache
 from dpuchain.lab.charts import REPOSITORY
@@ -70,9 +72,22 @@ async def test_chain_stays_as_long_as_the_api_server_has_its_set(world: World, b
     await world.until(lambda: len(world.chains) == 0, "gone")
 
 
-async def test_release_is_installed_once_and_uninstalled(world: World, behind: Behind, objects: HostObjects) -> None:
+@pytest.fixture
+async def host(world: World) -> AsyncIterator[Target]:
+    """The host cluster as a place for releases; its caches are read."""
+    target = Target.of_host(world.client, world.fleet.host.kubeconfig)
+    async with asyncio.TaskGroup() as group:
+        watches = [group.create_task(cache.run()) for cache in target.caches]
+        for cache in target.caches:
+            await cache.synced()
+        yield target
+        for watch in watches:
+            watch.cancel()
+
+
+async def test_release_is_installed_once_and_uninstalled(world: World, behind: Behind, objects: HostObjects, host: Target) -> None:
     fleet = world.fleet
-    loop = Services(world.client, objects, behind, Helm(fleet.helm, {REPOSITORY: f"{fleet.url}/doca"}), SystemClock())
+    loop = Services(world.client, objects, behind, host, Helm(fleet.helm, {REPOSITORY: f"{fleet.url}/doca"}), SystemClock())
     key = world.key("service")
     await world.add_service()
     await world.until(lambda: len(world.services) == 1, "seen")

@@ -11,7 +11,7 @@ import pytest
 
 from dpuchain.api import kinds, names
 from dpuchain.api.meta import key_of
-from dpuchain.host.services import DIGEST_LABEL, OWNER_LABEL, REVISION_LABEL
+from dpuchain.host.releases import DIGEST_LABEL, OWNER_LABEL, REVISION_LABEL
 from dpuchain.lab.process import run as run_command
 
 if TYPE_CHECKING:

@@ -295,3 +295,23 @@ async def test_one_of_two_leads_and_the_other_takes_over(world: World, start: Ca
     await world.add_chain("next")
     await world.until(lambda: world.everywhere("next") == BOTH, "made by the second")
     assert holder() == "second"
+
+
+@pytest.mark.usefixtures("controller")
+async def test_deprecated_selector_is_honoured_and_warned_of_once(world: World) -> None:
+    await both(world)
+    await world.add_chain(clusterSelector={"matchLabels": {"environment": "production"}})
+    await world.add_interface("eth1", clusterSelector={"matchLabels": {"environment": "staging"}})
+    await world.until(lambda: world.everywhere() == {"north"}, "in the selected cluster")
+    await world.until(lambda: world.south.interface_sets.get(world.key("eth1")) is not None, "in the selected cluster")
+    assert world.north.interface_sets.get(world.key("eth1")) is None
+    await world.report(world.north)
+    await world.told(world.chains, "chain", names.READY, "True")
+    events = (await world.client.list(kinds.EVENT, namespace=world.namespace)).items
+    warnings = [(e.involved_object.name, e.type, e.message, e.count) for e in events if e.reason == "DeprecatedField"]
+    text = "spec.clusterSelector is deprecated: use spec.dpuClusterSelector, which wins where both are set"
+    assert sorted(warnings) == [("chain", "Warning", text, 1), ("eth1", "Warning", text, 1)]
+    await world.client.patch(
+        kinds.DPU_SERVICE_CHAIN, world.key("chain"), {"spec": {"dpuClusterSelector": {"matchLabels": {"environment": "staging"}}}}
+    )
+    await world.until(lambda: world.south.chain_sets.get(world.key("chain")) is not None, "in the cluster of the selector that wins")

@@ -11,7 +11,7 @@ import pytest
 from dpuchain.api.interface import DPUServiceInterface
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.service import DPUService
-from dpuchain.chain.release import interface_problems, release_name, release_of, service_id, unsupported
+from dpuchain.chain.release import config_ports_problem, interface_problems, release_name, release_of, service_id, unsupported
 
 SOURCE = {"repoURL": "https://example.org/charts", "version": "1.0.1", "chart": "example"}
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
@@ -142,10 +142,13 @@ def test_the_digest_tells_releases_apart() -> None:
             "spec.helmChart.source.path: charts from git are not supported; publish the chart to a Helm or OCI repository",
         ),
         (service(source={"chart": None}), "spec.helmChart.source.chart: must be set, as the repository may have several charts"),
-        (service(deployInCluster=True), "spec.deployInCluster: not supported yet; install the chart in the host cluster with Helm"),
         (
-            service(configPorts={"ports": [{"name": "http", "port": 80}]}),
-            "spec.configPorts: not supported yet; add a Service to the chart",
+            service(deployInCluster=True, serviceID="fw", interfaces=["eth1"]),
+            "spec.interfaces: a service in the host cluster has no interfaces of DPUs; leave them out, or spec.deployInCluster",
+        ),
+        (
+            service(security={"privileged": False}),
+            "spec.security.privileged: false is not enforced; use pod-security.kubernetes.io/enforce on the namespace instead",
         ),
     ],
 )
@@ -155,6 +158,11 @@ def test_fields_without_effect_are_named(item: DPUService, text: str) -> None:
 
 def test_nothing_is_said_of_what_works() -> None:
     assert unsupported(service()) == ()
+    assert unsupported(service(deployInCluster=True, security={"privileged": True})) == ()
+    assert config_ports_problem(service()) is None
+    ports = {"ports": [{"name": "http", "port": 80}]}
+    assert unsupported(service(configPorts=ports)) == (), "named in a condition of its own"
+    assert config_ports_problem(service(configPorts=ports)) == "spec.configPorts: not supported yet; add a Service to the chart"
     assert unsupported(service(source={"repoURL": "oci://example.org/charts/fw", "chart": None})) == ()
 
 

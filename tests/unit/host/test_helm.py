@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,6 +111,74 @@ async def test_command_that_does_not_end_is_ended(
     with pytest.raises(asyncio.CancelledError if cancelled else HelmError):
         await running
     assert not Path(f"/proc/{process.strip()}").exists()
+
+
+async def test_repository_that_hangs_leaves_turns_to_the_others(script: Callable[[str], str], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never")
+    door = Helm(script('case "$*" in *slow*) echo slow >> runs; read line < never;; *) echo quick >> runs;; esac'), {})
+    slow = dataclasses.replace(RELEASE, repo_url="https://slow.example")
+    hanging = [asyncio.ensure_future(door.install(f"cluster-{n}".encode(), slow, {})) for n in range(2 * helm.RUNS)]
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(door.install(b"another", RELEASE, {}) for _ in range(2 * helm.RUNS)))
+    runs = (tmp_path / "runs").read_text().split()
+    assert runs.count("quick") == 2 * helm.RUNS
+    assert runs.count("slow") == helm.SHARE
+    for task in hanging:
+        task.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+    async with asyncio.timeout(30):
+        await door.install(b"another", RELEASE, {})
+
+
+async def test_no_more_commands_than_allowed_run_at_once(script: Callable[[str], str], tmp_path: Path) -> None:
+    for pipe in ("begun", "gate"):
+        os.mkfifo(tmp_path / pipe)
+    begun, gate = (os.open(tmp_path / pipe, os.O_RDWR) for pipe in ("begun", "gate"))
+    door = Helm(script("echo x >> count; printf x > begun; read line < gate"), {})
+    commands = [asyncio.ensure_future(door.uninstall(f"cluster-{n}".encode(), "dpf", "service")) for n in range(helm.RUNS + 4)]
+    for _ in range(helm.RUNS):
+        await asyncio.to_thread(os.read, begun, 1)
+    assert (tmp_path / "count").read_text().count("x") == helm.RUNS
+    os.write(gate, b"\n" * len(commands))
+    await asyncio.gather(*commands)
+    assert (tmp_path / "count").read_text().count("x") == helm.RUNS + 4
+    for descriptor in (begun, gate):
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Error: Get https://us:s3cr%2Ft@charts.example/index.yaml: no", "Get https://***@charts.example/index.yaml: no"),
+        ("Error: unauthorized for s3cr/t of s3cr%2Ft", "unauthorized for *** of ***"),
+        ('Error: Get "https://charts.example/a?token=abc&X=d": no', 'Get "https://charts.example/a?token=***&X=***": no'),
+        ("Error: tls with c2VjcmV0a2V5 and t0ken-of-ours", "tls with *** and ***"),
+        ("Error: " + "a" * 5000 + " the cause", "the cause"),
+    ],
+)
+async def test_credentials_are_not_told_and_words_are_few(script: Callable[[str], str], said: str, told: str) -> None:
+    release = dataclasses.replace(RELEASE, repo_url="https://us:s3cr%2Ft@charts.example")
+    kubeconfig = b'{"users": [{"user": {"token": "t0ken-of-ours", "client-key-data": "c2VjcmV0a2V5"}}]}'
+    with pytest.raises(HelmError) as caught:
+        await Helm(script(f"cat >&2 <<'END'\n{said}\nEND\nexit 1"), {}).install(kubeconfig, release, {})
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 800
+    for secret in ("s3cr", "abc", "c2Vj", "t0ken"):
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("as_pod", [True, False])
+async def test_own_cluster_is_reached_by_its_file_or_as_the_pod_that_we_are(
+    script: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_pod: bool
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
+    monkeypatch.setenv("KUBECONFIG", "/home/somebody/.kube/config")
+    file = tmp_path / "own"
+    await Helm(script("env > seen"), {}).uninstall(None if as_pod else file, "dpf", "service")
+    seen = dict(line.partition("=")[::2] for line in (tmp_path / "seen").read_text().splitlines() if "=" in line)
+    assert ("KUBERNETES_SERVICE_HOST" in seen) is as_pod
+    assert (seen["KUBECONFIG"] == str(file)) is not as_pod
+    assert not seen["KUBECONFIG"].startswith("/home")
 
 
 def test_mirror_that_is_none_is_refused() -> None:

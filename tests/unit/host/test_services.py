@@ -13,8 +13,8 @@ from dpuchain.api.kubernetes import DaemonSet, Metadata
 from dpuchain.api.service import DPUService
 from dpuchain.chain.release import Release
 from dpuchain.chain.status import Unready
-from dpuchain.host import services
-from dpuchain.host.services import DIGEST_LABEL, OWNER_LABEL, REVISION_LABEL
+from dpuchain.host import releases, services
+from dpuchain.host.releases import DIGEST_LABEL, OWNER_LABEL, REVISION_LABEL
 
 RELEASE = Release("service", "dpf", "https://charts.example", "chart", "1.0.0", {})
 BROKEN = Unready(("Cluster: dpf/north",), "no chart")
@@ -51,13 +51,23 @@ def said(findings: list[Finding]) -> dict[str, tuple[str, str]]:
 def test_service_is_ready_only_if_it_is_somewhere_and_nothing_is_wrong(
     failures: list[Unready], unready: list[Unready], clusters: int, reconciled: str, ready: str
 ) -> None:
-    found = said(services._findings(failures, unready, clusters))
+    found = said(services._findings(SERVICE, failures, unready, clusters))
     assert (found[names.APPLICATIONS_RECONCILED][0], found[names.APPLICATIONS_READY][0]) == (reconciled, ready)
     assert found[names.APPLICATION_PREREQUISITES_RECONCILED][0] == found[names.DPU_SERVICE_INTERFACE_RECONCILED][0] == "True"
     if failures:
         assert "* Cluster: dpf/north\n  no chart" in found[names.APPLICATIONS_RECONCILED][1]
     elif not clusters:
         assert "no DPUCluster is selected" in found[names.APPLICATIONS_RECONCILED][1]
+
+
+def test_ports_that_are_not_exposed_are_named_and_hold_nothing_else_up() -> None:
+    ports = {"ports": [{"name": "http", "port": 80}]}
+    spec = {**msgspec.to_builtins(SERVICE)["spec"], "configPorts": ports}
+    found = said(services._findings(msgspec.convert({"metadata": {}, "spec": spec}, DPUService), [], [], 1))
+    text = "Error occurred: spec.configPorts: not supported yet; add a Service to the chart"
+    assert found.pop(names.CONFIG_PORTS_RECONCILED) == ("False", text)
+    assert {status for status, _ in found.values()} == {"True"}
+    assert said(services._findings(SERVICE, [], [], 1))[names.CONFIG_PORTS_RECONCILED][0] == "True"
 
 
 def test_field_and_interface_that_are_wrong_are_told_apart() -> None:
@@ -84,14 +94,14 @@ def test_field_and_interface_that_are_wrong_are_told_apart() -> None:
 )
 def test_daemon_set_works_if_all_its_pods_are_ready_and_new(changed: dict[str, int], words: str | None) -> None:
     status = {"observedGeneration": 3, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberReady": 3, **changed}
-    cause = services._daemon_set_cause(msgspec.convert({"metadata": {"generation": 3}, "status": status}, DaemonSet))
+    cause = releases._daemon_set_cause(msgspec.convert({"metadata": {"generation": 3}, "status": status}, DaemonSet))
     assert cause is None if words is None else cause is not None and words in cause
 
 
 def test_newest_record_is_that_of_the_highest_revision_of_the_release() -> None:
     others = [record("12", name="other"), record("12", namespace="elsewhere")]
-    assert services._newest([record("9"), record("10"), record("2"), *others], RELEASE) == record("10")
-    assert services._newest(others, RELEASE) is None
+    assert releases._newest([record("9"), record("10"), record("2"), *others], RELEASE) == record("10")
+    assert releases._newest(others, RELEASE) is None
 
 
 @pytest.mark.parametrize(
@@ -106,11 +116,11 @@ def test_newest_record_is_that_of_the_highest_revision_of_the_release() -> None:
     ],
 )
 def test_release_is_installed_only_if_we_did_it_and_nobody_after_us(changed: dict[str, Any], installed: bool) -> None:
-    assert services._is_installed(SERVICE, RELEASE, record("2", **{**OURS, **changed})) is installed
+    assert releases._is_installed(SERVICE, RELEASE, record("2", **{**OURS, **changed})) is installed
 
 
 def test_release_without_record_is_not_installed() -> None:
-    assert not services._is_installed(SERVICE, RELEASE, None)
+    assert not releases._is_installed(SERVICE, RELEASE, None)
 
 
 @pytest.mark.parametrize(
@@ -123,4 +133,4 @@ def test_release_without_record_is_not_installed() -> None:
     ],
 )
 def test_helm_run_is_taken_for_a_cut_off_one_of_ours_only_by_its_revision(labels: dict[str, str], foreign: bool) -> None:
-    assert services._is_in_other_hands(record("2", **labels)) is foreign
+    assert releases._is_in_other_hands(record("2", **labels)) is foreign
