@@ -2,17 +2,20 @@
 DPUS ?= 2
 CLUSTERS ?= 1
 DIRECTORY ?= .lab
+SEED ?= 0
+MINUTES ?= 5
 PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements-bootstrap.lock requirements.lock pyproject.toml
 
-.PHONY: help lab lab-down bootstrap check test bench clean
+.PHONY: help lab lab-down bootstrap check test chaos bench clean
 
 help:
 	@echo "make lab [DPUS=2] [CLUSTERS=1]   raise a rack of virtual DPUs and send a ping through the example's chain (root)"
 	@echo "make lab-down                    take the rack down"
 	@echo "make check                       lint, types, import law, size budgets, generated files"
 	@echo "make test                        every test (root)"
+	@echo "make chaos [SEED=0] [MINUTES=5]  random faults on a rack while frames pass (root)"
 	@echo "make bench                       the figures, as a table and as JSON (root)"
 	@echo "make clean                       remove the virtual environment and the tools' caches"
 
@@ -46,6 +49,9 @@ check: .venv/installed
 
 test: bootstrap
 	$(BIN)/pytest
+
+chaos: bootstrap
+	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
 
 bench: bootstrap
 	$(BIN)/python -m bench
