@@ -36,9 +36,13 @@ class HelmError(Exception):
 
 
 class Helm:
-    """Installs and removes releases. `mirrors` maps repository URLs to the URLs that charts are fetched from instead."""
+    """Installs and removes releases. `mirrors` maps repository URLs to the URLs that charts are fetched from instead.
 
-    def __init__(self, program: str, mirrors: Mapping[str, str]) -> None:
+    `host` is how the host cluster is reached, for services that are deployed there.
+    """
+
+    def __init__(self, program: str, mirrors: Mapping[str, str], host: Access = None) -> None:
+        self.host = host
         self._program = program
         self._mirrors = {source.rstrip("/"): target for source, target in mirrors.items()}
         self._turns = _Turns()

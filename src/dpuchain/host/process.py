@@ -9,7 +9,7 @@ from typing import Any
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.chain.release import release_name
-from dpuchain.host.helm import Access, Helm
+from dpuchain.host.helm import Helm
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.members import Member, Members
 from dpuchain.host.projection import Projection
@@ -31,18 +31,15 @@ SERVICE_WORKERS = 64
 """Services that are looked at at once; most of them only wait: how many commands of Helm run at once, `host.helm` says."""
 
 
-async def run(client: Client, access: Access, helm: Helm, health_address: str, identity: str | None) -> None:
-    """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost.
-
-    `access` is how Helm reaches the host cluster.
-    """
+async def run(client: Client, helm: Helm, health_address: str, identity: str | None) -> None:
+    """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
     objects = HostObjects.of(client)
     async with client, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if identity is None:
-            await _work(client, Target.of_host(client, access), objects, helm)
+            await _work(client, Target.of_host(client, helm.host), objects, helm)
         else:
-            await Election(client, LEASE, identity).lead(lambda: _work(client, Target.of_host(client, access), objects, helm))
+            await Election(client, LEASE, identity).lead(lambda: _work(client, Target.of_host(client, helm.host), objects, helm))
         for cache in caches:
             cache.cancel()
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import structlog
 
 from dpuchain.api.kinds import DAEMON_SET, SECRET, SECRET_METADATA
-from dpuchain.api.kubernetes import DaemonSet, Metadata
+from dpuchain.api.kubernetes import DaemonSet, Metadata, Secret
 from dpuchain.api.meta import key_of
 from dpuchain.api.service import DPUService
 from dpuchain.chain.release import Release
@@ -89,8 +93,7 @@ class Releases:
         revision = await self._clear(target, record) + 1
         labels = {DIGEST_LABEL: release.digest, OWNER_LABEL: service.metadata.uid, REVISION_LABEL: str(revision)}
         await self._helm.install(target.access, release, labels)
-        await self._mark(release, target)
-        return None
+        return await self._mark(release, target)
 
     def _repair(self, release: Release, target: Target, made: Iterable[DaemonSet]) -> str | None:
         """Whether to run Helm again for what somebody else changed; returns why not now."""
@@ -106,12 +109,17 @@ class Releases:
         _log.warning("somebody changed what a release made", cluster=target.name, release=f"{release.namespace}/{release.name}")
         return None
 
-    async def _mark(self, release: Release, target: Target) -> None:
-        """Note on Helm's record what the release's DaemonSets are now."""
+    async def _mark(self, release: Release, target: Target) -> Unready | None:
+        """Note on Helm's record what the release's DaemonSets are now; returns what is missing of them."""
         record = _newest(await self._records(target, f"name={release.name}"), release)
-        if record is not None:
-            labels = {OBJECTS_LABEL: fingerprint(await self._made(release, target))}
-            await target.client.patch(SECRET_METADATA, key_of(record), {"metadata": {"uid": record.metadata.uid, "labels": labels}})
+        if record is None:
+            return Unready((target.where,), "somebody else uninstalled the release while it was installed")
+        made = await self._made(release, target)
+        if len(made) < _declared(await target.client.get(SECRET, key_of(record))):
+            return Unready((target.where,), "somebody else deleted the release's DaemonSet while it was installed")
+        labels = {OBJECTS_LABEL: fingerprint(made)}
+        await target.client.patch(SECRET_METADATA, key_of(record), {"metadata": {"uid": record.metadata.uid, "labels": labels}})
+        return None
 
     async def _records(self, target: Target, selector: str) -> tuple[Metadata, ...]:
         """Helm's records as the API server has them now."""
@@ -140,6 +148,12 @@ def made_by(release: Release, daemon_sets: Iterable[DaemonSet]) -> list[DaemonSe
     """Those of the DaemonSets that the release made."""
     mark = {RELEASE_NAME: release.name, RELEASE_NAMESPACE: release.namespace}
     return [item for item in daemon_sets if mark.items() <= item.metadata.annotations.items()]
+
+
+def _declared(record: Secret) -> int:
+    """How many DaemonSets the release has by the manifest in Helm's record."""
+    content: dict[str, str] = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(record.data["release"]))))
+    return len(re.findall(r"^kind: *DaemonSet *$", content["manifest"], re.MULTILINE))
 
 
 def _is_untouched(record: Metadata | None, made: Iterable[DaemonSet]) -> bool:

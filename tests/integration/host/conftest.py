@@ -342,9 +342,11 @@ async def start(world: World) -> AsyncIterator[Callable[..., asyncio.Task[None]]
 
     def begin(identity: str | None = None) -> asyncio.Task[None]:
         fleet = world.fleet
-        helm = Helm(fleet.helm, {REPOSITORY: f"{fleet.url}/doca", world.repository: f"{fleet.url}/{world.namespace}"})
+        helm = Helm(
+            fleet.helm, {REPOSITORY: f"{fleet.url}/doca", world.repository: f"{fleet.url}/{world.namespace}"}, fleet.host.kubeconfig
+        )
         client = Client.from_kubeconfig(fleet.host.kubeconfig, user_agent="host")
-        tasks.append(asyncio.ensure_future(run(client, fleet.host.kubeconfig, helm, "", identity)))
+        tasks.append(asyncio.ensure_future(run(client, helm, "", identity)))
         return tasks[-1]
 
     yield begin
