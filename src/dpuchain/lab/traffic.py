@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -108,17 +109,23 @@ class Station:
             # A station that did not get the processor for a while must not make up for it: it would measure its own burst.
             credit = min(credit + (now - before) * self._rate, MOST_AT_ONCE) if self.sending else 0.0
             before = now
-            while credit >= 1:
-                self._send()
+            while credit >= 1 and self._send():
                 credit -= 1
             time.sleep(TICK)
         thread.join()
         self._receiver.report.sent = self._sent
         return self._receiver.report
 
-    def _send(self) -> None:
-        self._socket.send(frame(self._target, self._source, self._stream, self._sent))
+    def _send(self) -> bool:
+        """Send the next frame; returns whether the device took it, which one that is down does not."""
+        try:
+            self._socket.send(frame(self._target, self._source, self._stream, self._sent))
+        except OSError as error:
+            if error.errno not in (errno.ENETDOWN, errno.ENOBUFS):
+                raise
+            return False
         self._sent += 1
+        return True
 
     def _receive(self) -> None:
         self._socket.settimeout(0.1)
@@ -126,6 +133,10 @@ class Station:
             try:
                 data, (_, _, kind, *_) = self._socket.recvfrom(2048)
             except TimeoutError:
+                continue
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:  # told once each time that the device goes down
+                    raise
                 continue
             if kind != socket.PACKET_OUTGOING:
                 self._receiver.take(data)
