@@ -315,3 +315,23 @@ async def test_deprecated_selector_is_honoured_and_warned_of_once(world: World) 
         kinds.DPU_SERVICE_CHAIN, world.key("chain"), {"spec": {"dpuClusterSelector": {"matchLabels": {"environment": "staging"}}}}
     )
     await world.until(lambda: world.south.chain_sets.get(world.key("chain")) is not None, "in the cluster of the selector that wins")
+
+
+@pytest.mark.usefixtures("controller")
+async def test_interface_goes_where_its_selector_says(world: World) -> None:
+    await both(world)
+    for name, environment in (("eth1", "production"), ("eth2", "staging")):
+        expression = {"key": "environment", "operator": "In", "values": [environment]}
+        await world.add_interface(name, dpuClusterSelector={"matchExpressions": [expression]})
+    await world.add_interface("eth3")
+
+    def placed(place: Place) -> set[str]:
+        return {item.metadata.name for item in place.interface_sets}
+
+    await world.until(lambda: (placed(world.north), placed(world.south)) == ({"eth1", "eth3"}, {"eth2", "eth3"}), "where they belong")
+    moved = {"matchExpressions": None, "matchLabels": {"environment": "staging"}}
+    await world.client.patch(kinds.DPU_SERVICE_INTERFACE, world.key("eth1"), {"spec": {"dpuClusterSelector": moved}})
+    await world.until(lambda: "eth1" in placed(world.south), "moved")
+    await world.until(lambda: any(item.metadata.deletion_timestamp is not None for item in world.north.interface_sets), "leaving")
+    await world.north.let_go()
+    await world.until(lambda: placed(world.north) == {"eth3"}, "gone from where it was")
