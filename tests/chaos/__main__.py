@@ -15,13 +15,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from dpuchain.lab.layout import Layout
+from dpuchain.lab.traffic import End, Stream
 from tests.chaos.faults import DPUS, FAULTS
 from tests.chaos.oracle import differences
 from tests.e2e.conftest import Rack
 from tests.e2e.manifests import ON_FIRST, apply, chain, interface
-
-from dpuchain.lab.layout import Layout
-from dpuchain.lab.traffic import End, Stream
 
 PATIENCE = 90.0
 """Seconds that the world may take to be right again; a process waits up to 30 between two attempts at what is away."""

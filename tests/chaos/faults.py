@@ -7,9 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.e2e.manifests import ON_FIRST, apply, chain
-
 from dpuchain.lab.layout import Layout
+from tests.e2e.manifests import ON_FIRST, apply, chain
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Rack

@@ -21,9 +21,8 @@ from dpuchain.ovs.errors import OvsError
 from dpuchain.ovs.openflow import OpenFlow
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Rack
-
     from dpuchain.api.resource import Resource
+    from tests.e2e.conftest import Rack
 
 
 async def differences(rack: Rack, dpu: str) -> list[str]:

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.e2e.manifests import ON_FIRST, apply, chain, interface
 
 from dpuchain.lab.layout import Layout
 from dpuchain.lab.traffic import End, Stream
+from tests.e2e.manifests import ON_FIRST, apply, chain, interface
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Rack
