@@ -24,7 +24,7 @@ T = TypeVar("T", bound=Object)
 WATCH_SECONDS = 300
 """After how long the server is asked to end a watch, plus up to half of it by chance, so that the watches of many clients spread out."""
 SILENCE = 90.0
-"""Seconds without a byte after which a watch counts as dead; the API server sends a bookmark every minute or so."""
+"""Seconds without a byte after which a watch is begun anew, in case its connection is dead; most often nothing happened to tell of."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 30.0
 """Seconds between attempts to follow a collection: doubled each time, with jitter, until a watch brings something or lasts."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,15 +170,20 @@ class Client:
     async def stream(self, path: str, *, query: Mapping[str, str], accept: str | None, silence: float) -> AsyncGenerator[bytes, None]:
         """Lines of an answer that goes on, such as a watch's, as they come; ends when the server ends it.
 
-        The first is empty and comes as soon as the server has begun to answer; no other is. A line that is cut off is dropped.
-        Unreachable if the connection breaks, or if nothing at all comes for `silence` seconds.
+        The first is empty and comes as soon as the server has begun to answer; no other is. A line that is cut off is dropped. It ends too
+        when nothing at all has come for `silence` seconds, which tells nothing: an API server sends no bookmarks for a kind of which it has
+        seen no change. Unreachable if the connection breaks, or if the server does not begin to answer.
         """
         action = f"GET {self.server}{path}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=silence)
+        request = self._open().get(self.server + path, params=query, headers=self._headers(accept, None), timeout=timeout)
+        begun = False
         try:
-            async with self._open().get(self.server + path, params=query, headers=self._headers(accept, None), timeout=timeout) as response:
+            async with asyncio.timeout(min(TIMEOUT, silence)) as beginning, request as response:
+                beginning.reschedule(None)
                 if response.status >= 400:
                     raise from_response(response.status, await response.read(), action, response.headers.get("Retry-After"))
+                begun = True
                 yield b""
                 pending = bytearray()
                 async for chunk in response.content.iter_any():
@@ -189,6 +195,8 @@ class Client:
                         pending.clear()
                     pending += rest
         except TRANSPORT_ERRORS as error:
+            if begun and isinstance(error, TimeoutError):
+                return
             raise from_transport(error, action) from error
 
     def _open(self) -> aiohttp.ClientSession:
