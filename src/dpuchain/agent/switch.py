@@ -23,6 +23,7 @@ from dpuchain.flows.diff import diff
 from dpuchain.flows.identity import number_owners
 from dpuchain.flows.model import FlowChanges, FlowState
 from dpuchain.flows.pipeline import COOKIE
+from dpuchain.ovs.changes import PortChange
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import OvsError, Rejected, Unreachable
 from dpuchain.ovs.openflow import OpenFlow
@@ -165,12 +166,12 @@ class Switch:
         ours = rows_of.surplus(self._bridge, bridges[self._bridge], wanted, left)
         await self._database.apply([*ours, *patches.surplus(self._bridge, bridges, wanted)])
 
-    async def _make(self, additions: Sequence[tuple[WantedPort, Sequence[object]]]) -> dict[ObjectKey, str]:
+    async def _make(self, additions: Sequence[tuple[WantedPort, Sequence[PortChange]]]) -> dict[ObjectKey, str]:
         """Make ports; returns why the owner of one gets none. Each in a transaction of its own, so that one refusal is one port's."""
         refused: dict[ObjectKey, str] = {}
         for port, changes in additions:
             try:
-                await self._database.apply(changes)  # type: ignore[arg-type]
+                await self._database.apply(changes)
             except Rejected as error:
                 refused[port.owner] = str(error)
         return refused
