@@ -26,9 +26,9 @@ def main() -> None:
 
 def measure(rack: Rack) -> list[Figure]:
     """All figures that a running rack gives."""
+    added = cni.add(rack)
     found = asyncio.run(_on_flows(rack))
     told = asyncio.run(conflicts.told(rack))
-    added = cni.add(rack)
     share, requests = dataplane.rest(rack)
     return [
         *found,

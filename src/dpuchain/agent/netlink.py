@@ -25,6 +25,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17
 """linux/ethtool.h: switch the sender's checksum offload."""
+SETTLE_SECONDS = 0.1
 RTMGRP_LINK = 0x1
 """linux/rtnetlink.h: the group of messages about devices."""
 UP, LOWER_UP = 0x1, 0x10000
@@ -60,7 +61,7 @@ class LinkEvents:
         self._socket.close()
 
     async def next(self) -> None:
-        """Return once something has changed since the last call; many changes are one."""
+        """Return once something has changed since the last call, with a moment for what comes along with it; many changes are one."""
         loop = asyncio.get_running_loop()
         told = asyncio.Event()
         loop.add_reader(self._socket, told.set)
@@ -68,6 +69,8 @@ class LinkEvents:
             await told.wait()
         finally:
             loop.remove_reader(self._socket)
+        # A pod's pair of devices tells six times while it is made, which is when its CNI call is waited for.
+        await asyncio.sleep(SETTLE_SECONDS)
         self._drain()
 
     def _drain(self) -> None:
