@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements-bootstrap.lock requirements.lock pyproject.toml
 
-.PHONY: help lab lab-down bootstrap check test chaos bench clean
+.PHONY: help lab lab-down bootstrap controlplane check test chaos bench clean
 
 help:
 	@echo "make lab [DPUS=2] [CLUSTERS=1]   raise a rack of virtual DPUs and send a ping through the example's chain (root)"
@@ -47,13 +47,16 @@ check: .venv/installed
 	$(BIN)/python tools/generate_crds.py --check
 	$(BIN)/python -m dpuchain.flows.document | diff docs/pipeline.md - || { echo "docs/pipeline.md is not what dpuchain.flows.document writes"; exit 1; }
 
-test: bootstrap
+controlplane: bootstrap
+	@$(BIN)/dpuchain lab build
+
+test: controlplane
 	$(BIN)/pytest
 
-chaos: bootstrap
+chaos: controlplane
 	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
 
-bench: bootstrap
+bench: controlplane
 	$(BIN)/python -m bench
 
 clean:

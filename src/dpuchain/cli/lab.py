@@ -21,7 +21,7 @@ from dpuchain.lab.errors import LabError
 from dpuchain.lab.layout import HOST, Layout, Shape
 from dpuchain.lab.network import MOST_DPUS, host_address
 from dpuchain.lab.rack import TOOLS
-from dpuchain.lab.toolchain import Toolchain
+from dpuchain.lab.toolchain import GROUP_OF, Toolchain
 
 USUAL_DIRECTORY = ".lab"
 directory_option = click.option(
@@ -50,6 +50,22 @@ def up(dpus: int, clusters: int, no_example: bool, directory: Path) -> None:
     """
     screen = Screen()
     _run(screen, directory, lambda layout: _up(layout, Shape(dpus, clusters), screen, with_example=not no_example))
+
+
+@command.command()
+def build() -> None:
+    """Build the control plane that racks and tests run, as far as it is not in the cache. Takes minutes the first time."""
+    screen = Screen()
+
+    async def provide() -> None:
+        toolchain = Toolchain()
+        await preflight.check_build(toolchain, *GROUP_OF)
+        await toolchain.provide(*GROUP_OF, report=screen.progress)
+
+    try:
+        asyncio.run(provide())
+    except LabError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @command.command()
