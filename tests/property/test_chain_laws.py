@@ -105,7 +105,7 @@ def test_long_names_with_the_same_beginning_do_not_meet(first: str, second: str,
 def test_projecting_is_a_function_and_agrees_with_itself(name: str, outer: dict[str, str], inner: dict[str, str]) -> None:
     template = {"metadata": {"labels": outer}, "spec": msgspec.to_builtins(chain_set().spec) | {"nodeSelector": {"matchLabels": inner}}}
     content = {"metadata": metadata(name, 0, uid="u-1"), "spec": {"template": template}}
-    first, second = (chain_set_of(msgspec.convert(content, DPUServiceChain)) for _ in range(2))
+    first, second = (chain_set_of(msgspec.convert(content, DPUServiceChain), "host") for _ in range(2))
     assert first == second
     assert outer.items() <= first.metadata.labels.items()
     assert owner_conflict(first, second) is None

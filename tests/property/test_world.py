@@ -29,9 +29,10 @@ from dpuchain.api.interface import DPUServiceInterface
 from dpuchain.api.kubernetes import Metadata, Secret
 from dpuchain.api.meta import ObjectKey, ObjectMeta, key_of
 from dpuchain.chain.expand import service_chains, service_interfaces
-from dpuchain.chain.project import chain_set_of, interface_set_of, selects
+from dpuchain.chain.project import chain_set_of, cluster_selector, interface_set_of, selects
 from dpuchain.dpu.process import run as run_dpu
 from dpuchain.host.helm import Helm
+from dpuchain.host.identity import cluster_identity
 from dpuchain.host.process import run as run_host
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
@@ -168,8 +169,9 @@ class Member:
 class World:
     """All of it: what the test does, and what the core says of it."""
 
-    def __init__(self, machines: Machines, namespace: str, host: Client, places: dict[str, Member]) -> None:
+    def __init__(self, machines: Machines, namespace: str, host: Client, identity: str, places: dict[str, Member]) -> None:
         self.namespace = namespace
+        self._identity = identity
         self.places = places
         self._machines = machines
         self._host = host
@@ -293,7 +295,7 @@ class World:
                 (self._interfaces, interface_set_of, place.interface_sets, service_interfaces, place.interfaces),
             )
             for sources, project, sets, expand, children in maps:
-                wanted = [project(item) for item in sources if cluster is not None and selects(item.spec, cluster)]
+                wanted = [project(item, self._identity) for item in sources if cluster is not None and _selects(item, cluster)]
                 found += _compare(f"{name}: set", wanted, sets)
                 expected = [child for item in sets for child in expand(item, nodes, ()).wanted]
                 found += _compare(f"{name}: object", expected, children)
@@ -302,8 +304,12 @@ class World:
     def _said(self, item: Any) -> bool:
         """Whether the status of an object of the host cluster says of its newest generation what is the case."""
         ready = find(item.status.conditions, "Ready")
-        anywhere = any(selects(item.spec, cluster) for cluster in self._clusters)
+        anywhere = any(_selects(item, cluster) for cluster in self._clusters)
         return ready is not None and (ready.status, ready.observed_generation) == (str(anywhere), item.metadata.generation)
+
+
+def _selects(item: Any, cluster: DPUCluster) -> bool:
+    return selects(cluster_selector(item.spec), cluster)
 
 
 def _leaves(item: Any) -> bool:
@@ -336,7 +342,7 @@ async def _world(machines: Machines) -> AsyncIterator[World]:
         places = {}
         for name, cluster in machines.members.items():
             places[name] = Member(await stack.enter_async_context(Client.from_kubeconfig(cluster.kubeconfig, user_agent="tests")))
-        world = World(machines, namespace, host, places)
+        world = World(machines, namespace, host, await cluster_identity(host), places)
         tasks = [asyncio.create_task(cache.run()) for cache in world.caches]
         stack.push_async_callback(asyncio.wait, tasks)
         stack.callback(lambda: [task.cancel() for task in tasks])

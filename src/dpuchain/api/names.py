@@ -23,12 +23,15 @@ INTERFACE_SET_NAMESPACE_LABEL = f"{SERVICE_GROUP}/serviceinterfaceset-namespace"
 # Ours: which object of the host cluster a set in a DPU cluster was made from. The namespace and name are the set's own.
 OWNER_UID_LABEL = "dpuchain.dpu.nvidia.com/owner-uid"
 OWNER_KIND_LABEL = "dpuchain.dpu.nvidia.com/owner-kind"
+# Ours: which host cluster that object is in, since several may share a DPU cluster.
+HOST_LABEL = "dpuchain.dpu.nvidia.com/host"
 
 # Annotations
 CONSUMED_BY_ANNOTATION = "dpu.nvidia.com/consumed-by"
 NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks"
 NETWORK_STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status"
-# Ours: how many nodes may be without their service at a time; since when a node's pods are being restarted; what a child was made from.
+# Ours: how many nodes may be without their service at a time; since when a node's pods are being restarted; what an object was made
+# from.
 MAX_UNAVAILABLE_ANNOTATION = "dpuchain.dpu.nvidia.com/max-unavailable"
 RESTARTING_ANNOTATION = "dpuchain.dpu.nvidia.com/restarting-since"
 TEMPLATE_DIGEST_ANNOTATION = "dpuchain.dpu.nvidia.com/template-digest"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ from dpuchain.api.names import (
     SERVICE_GROUP,
     SERVICE_ID_LABEL,
     SERVICE_INTERFACE_FINALIZER,
-    TEMPLATE_DIGEST_ANNOTATION,
     VERSION,
 )
 from dpuchain.chain.selectors import matches
+from dpuchain.chain.template import metadata_of
 
 C = TypeVar("C", ServiceChain, ServiceInterface)
 
@@ -120,12 +119,7 @@ def _seniority(child: Object, own_name: str) -> tuple[bool, bool, str, str]:
 
 
 def _child_metadata(parent: Object, kind: str, template: TemplateMeta, labels: Mapping[str, str], finalizer: str) -> ObjectMeta:
-    """Metadata of each child, but for its name. The labels that say whose it is cannot be overridden by the template, or it would be lost.
-
-    A digest of labels and annotations tells whether one that the template no longer has is still there: others' are left alone.
-    """
-    content = json.dumps([template.labels, template.annotations, labels], sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:DIGEST]
+    """Metadata of each child, but for its name."""
     owner = OwnerReference(
         api_version=f"{SERVICE_GROUP}/{VERSION}",
         kind=kind,
@@ -134,10 +128,4 @@ def _child_metadata(parent: Object, kind: str, template: TemplateMeta, labels: M
         controller=True,
         block_owner_deletion=True,
     )
-    return ObjectMeta(
-        namespace=parent.metadata.namespace,
-        labels={**template.labels, **labels},
-        annotations={**template.annotations, TEMPLATE_DIGEST_ANNOTATION: digest},
-        finalizers=(finalizer,),
-        owner_references=(owner,),
-    )
+    return replace(metadata_of(parent.metadata.namespace, template, labels, finalizer), owner_references=(owner,))

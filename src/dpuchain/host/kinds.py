@@ -27,7 +27,7 @@ class ProjectedKind:
     finalizer: str
     reconciled: str
     ready: str
-    project: Callable[[Any], Any]
+    project: Callable[[Any, str], Any]
     sets: Callable[[Member], Cache[Any]]
     problem: Callable[[Any, int], str | None]
 

@@ -7,7 +7,7 @@ import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 import yaml
@@ -28,6 +28,8 @@ FIRST_LOOK_SECONDS = 5.0
 """How long at most nothing is said because it is not known yet whether a cluster can be reached."""
 FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 """Fields of a kubeconfig that name files: ours, which are nothing that a Secret may have sent to a server of its choice."""
+
+Changed: TypeAlias = Callable[[DPUCluster | None, DPUCluster | None], None]
 
 _log = structlog.get_logger(__name__)
 
@@ -81,19 +83,23 @@ class Members:
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
         self._undecided: dict[ObjectKey, asyncio.TimerHandle] = {}
         self._joined: list[Callable[[Member], None]] = []
-        self._changed: list[Callable[[], None]] = []
+        self._changed: list[Changed] = []
+        self._settled: list[Callable[[], None]] = []
         self._group: asyncio.TaskGroup | None = None
 
-    def subscribe(self, joined: Callable[[Member], None], changed: Callable[[], None]) -> None:
-        """Call `joined` with each cluster that can be spoken to, and `changed` whenever one comes, goes, fails or recovers."""
+    def subscribe(self, joined: Callable[[Member], None], changed: Changed, settled: Callable[[], None]) -> None:
+        """Call `joined` with each cluster that can be spoken to; `changed` with each DPUCluster as it was and as it is whenever it comes
+        (None before), goes (None after) or changes, and twice as it is when it fails or recovers; `settled` whenever that begins to hold.
+        """
         self._joined.append(joined)
         self._changed.append(changed)
+        self._settled.append(settled)
 
     @property
     def settled(self) -> bool:
         """Whether it is known of each cluster that it can be used, or that it cannot.
 
-        Before that, a status would tell of our beginning and not of the world. It does not last: `changed` is called when it is over.
+        Before that, a status would tell of our beginning and not of the world. It does not last, and subscribers are told when it is over.
         To be asked together with the clusters, since what was found before may be written after.
         """
         return not self._undecided
@@ -104,6 +110,11 @@ class Members:
             member = self._members.get(key_of(cluster))
             problem = member.problem if member is not None else self._problems.get(key_of(cluster), "is not connected yet")
             yield cluster, member, problem
+
+    @property
+    def connected(self) -> tuple[Member, ...]:
+        """The clusters that there is a connection to, be it of use now or not."""
+        return tuple(self._members.values())
 
     async def run(self) -> None:
         """Keep a connection to each cluster until cancelled."""
@@ -119,7 +130,7 @@ class Members:
         old, new = change.old, change.new
         if old is not None and new is not None and (old.metadata.uid, old.spec.kubeconfig) == (new.metadata.uid, new.spec.kubeconfig):
             if old.metadata.labels != new.metadata.labels or old.metadata.deletion_timestamp != new.metadata.deletion_timestamp:
-                self._tell()
+                self._tell(old, new)
             return
         task = self._tasks.pop(change.key, None)
         if task is not None:
@@ -128,9 +139,9 @@ class Members:
         if new is not None and self._group is not None:
             self._begin(change.key)
             self._tasks[change.key] = self._group.create_task(self._keep(new))
-            self._tell()
         else:
-            self._decided(change.key)
+            self._settle(change.key)
+        self._tell(old, new)
 
     async def _keep(self, cluster: DPUCluster) -> None:
         """Follow the cluster's kubeconfig Secret, and have a connection by what it says."""
@@ -180,7 +191,7 @@ class Members:
         finally:
             if self._members.get(key) is member:
                 del self._members[key]
-            self._tell()
+            self._tell_state(key)
 
     def _begin(self, key: ObjectKey) -> None:
         """From now on it is not known whether the cluster can be used; not for long."""
@@ -189,19 +200,32 @@ class Members:
         self._undecided[key] = asyncio.get_running_loop().call_later(FIRST_LOOK_SECONDS, self._decided, key)
 
     def _decided(self, key: ObjectKey) -> None:
+        self._settle(key)
+        self._tell_state(key)
+
+    def _settle(self, key: ObjectKey) -> None:
         timer = self._undecided.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-        self._tell()
+        if timer is None:
+            return
+        timer.cancel()
+        if self.settled:
+            for callback in self._settled:
+                callback()
 
     def _fail(self, key: ObjectKey, problem: str) -> None:
         _log.warning("DPU cluster cannot be used", cluster=str(key), problem=problem)
         self._problems[key] = problem
         self._decided(key)
 
-    def _tell(self) -> None:
+    def _tell_state(self, key: ObjectKey) -> None:
+        """Whether a cluster can be used is another answer now."""
+        cluster = self.clusters.get(key)
+        if cluster is not None:
+            self._tell(cluster, cluster)
+
+    def _tell(self, before: DPUCluster | None, after: DPUCluster | None) -> None:
         for callback in self._changed:
-            callback()
+            callback(before, after)
 
 
 def _kubeconfig(data: Mapping[str, str] | None) -> bytes:

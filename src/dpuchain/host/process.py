@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
+from dpuchain.api.fleet import DPUCluster
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import OPERATOR_NAMESPACE
+from dpuchain.chain.project import concerns
 from dpuchain.chain.release import release_name
 from dpuchain.host.helm import Helm
+from dpuchain.host.identity import cluster_identity
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.members import Member, Members
 from dpuchain.host.projection import Projection
@@ -31,6 +34,10 @@ SERVICE_WORKERS = 64
 """Services that are looked at at once; most of them only wait: how many commands of Helm run at once, `host.helm` says."""
 
 
+Kinds: TypeAlias = Sequence[tuple[Cache[Any], Callable[[ObjectKey], None]]]
+"""Caches, each with what has one of its objects looked at."""
+
+
 async def run(client: Client, helm: Helm, health_address: str, identity: str | None) -> None:
     """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
     objects = HostObjects.of(client)
@@ -48,8 +55,9 @@ async def _work(client: Client, host: Target, objects: HostObjects, helm: Helm) 
     await objects.synced()
     clock = SystemClock()
     members = Members(client, objects.clusters)
-    chains = _controller("dpuservicechains", Projection(CHAINS, client, objects, members, clock).reconcile, WORKERS)
-    interfaces = _controller("dpuserviceinterfaces", Projection(INTERFACES, client, objects, members, clock).reconcile, WORKERS)
+    identity = await cluster_identity(client)
+    chains = _controller("dpuservicechains", Projection(CHAINS, client, objects, members, identity, clock).reconcile, WORKERS)
+    interfaces = _controller("dpuserviceinterfaces", Projection(INTERFACES, client, objects, members, identity, clock).reconcile, WORKERS)
     services = _controller("dpuservices", Services(client, objects, members, host, helm, clock).reconcile, SERVICE_WORKERS)
 
     def joined(member: Member) -> None:
@@ -61,22 +69,23 @@ async def _work(client: Client, host: Target, objects: HostObjects, helm: Helm) 
         target.daemon_sets.subscribe(lambda change: _services_of(change, objects, services.enqueue))
         target.releases.subscribe(lambda change: _services_of(change, objects, services.enqueue))
 
-    def look_at_services() -> None:
-        _enqueue_all(objects.services, services.enqueue)
+    kinds = ((objects.chains, chains.enqueue), (objects.interfaces, interfaces.enqueue), (objects.services, services.enqueue))
 
-    def look_at_all() -> None:
-        for cache, controller in ((objects.chains, chains), (objects.interfaces, interfaces), (objects.services, services)):
-            _enqueue_all(cache, controller.enqueue)
+    def look_at_services() -> None:
+        _enqueue(kinds[2:])
+
+    def cluster_changed(before: DPUCluster | None, after: DPUCluster | None) -> None:
+        _enqueue(kinds, lambda item: concerns(item, before, after))
 
     def interface_changed(change: Change[Any]) -> None:
         interfaces.enqueue(change.key)
         look_at_services()
 
-    members.subscribe(joined, look_at_all)
+    members.subscribe(joined, cluster_changed, lambda: _enqueue(kinds))
     objects.chains.subscribe(lambda change: chains.enqueue(change.key))
     objects.interfaces.subscribe(interface_changed)
     objects.services.subscribe(lambda _: look_at_services())
-    objects.configs.subscribe(lambda _: _enqueue_all(objects.chains, chains.enqueue))
+    objects.configs.subscribe(lambda _: _enqueue(kinds[:1]))
     follow(host)
     async with asyncio.TaskGroup() as group:
         for cache in host.caches:
@@ -98,9 +107,11 @@ def _controller(name: str, reconcile: Any, workers: int) -> Controller[ObjectKey
     return Controller(name, reconcile, clock=SystemClock(), workers=workers)
 
 
-def _enqueue_all(cache: Cache[Any], look: Callable[[ObjectKey], None]) -> None:
-    for item in cache:
-        look(key_of(item))
+def _enqueue(kinds: Kinds, concerned: Callable[[Any], bool] = lambda _: True) -> None:
+    for cache, look in kinds:
+        for item in cache:
+            if concerned(item):
+                look(key_of(item))
 
 
 def _services_of(change: Change[Any], objects: HostObjects, look: Callable[[ObjectKey], None]) -> None:

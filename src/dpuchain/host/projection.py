@@ -12,7 +12,7 @@ from dpuchain.api.kinds import NAMESPACE
 from dpuchain.api.kubernetes import Metadata
 from dpuchain.api.meta import ObjectKey, ObjectMeta, key_of
 from dpuchain.api.names import HOST_FIELD_OWNER
-from dpuchain.chain.project import cluster_selector, is_ours, owner_conflict, selects
+from dpuchain.chain.project import cluster_selector, is_from, is_ours, owner_conflict, selects
 from dpuchain.chain.selectors import problem as selector_problem
 from dpuchain.chain.status import InCluster, Unready, awaiting, cause_of, summarize_clusters
 from dpuchain.host.kinds import ProjectedKind
@@ -34,15 +34,15 @@ _log = structlog.get_logger(__name__)
 class Projection:
     """Makes the sets of an object what `chain.project` wants, and the object's status what they say."""
 
-    def __init__(self, kind: ProjectedKind, client: Client, objects: HostObjects, members: Members, clock: Clock) -> None:
+    def __init__(self, kind: ProjectedKind, client: Client, objects: HostObjects, members: Members, host: str, clock: Clock) -> None:
+        """`host` is the identity of the host cluster."""
         self._kind = kind
         self._client = client
         self._objects = objects
         self._members = members
         self._clock = clock
         self._cache: Any = objects.chains if kind.resource is objects.chains.resource else objects.interfaces
-        self._applied: dict[ObjectKey, dict[ObjectKey, Any]] = {}
-        """What each set was made of last, by cluster: a live set does not tell a label that is no longer wanted from somebody else's."""
+        self._host = host
         self._reporter: StatusReporter[Any] = StatusReporter(client, kind.resource, HOST_FIELD_OWNER)
         self._events = EventRecorder(client, HOST_FIELD_OWNER)
         self._warned: dict[ObjectKey, str] = {}
@@ -53,8 +53,8 @@ class Projection:
         item = self._cache.get(key)
         if item is None:
             self._reporter.forget(key)
-            self._applied.pop(key, None)
             self._warned.pop(key, None)
+            await self._remove_orphans(key)
             return
         try:
             if item.metadata.deletion_timestamp is not None:
@@ -73,8 +73,9 @@ class Projection:
 
     async def _carry_out(self, item: Any) -> None:
         await self._warn(item)
-        wanted = self._kind.project(item)
-        impossible = selector_problem(cluster_selector(item.spec), "spec.dpuClusterSelector")
+        wanted = self._kind.project(item, self._host)
+        selector = cluster_selector(item.spec)
+        impossible = selector_problem(selector, "spec.dpuClusterSelector")
         if impossible is not None:  # it selects nothing, which nobody can have meant: what is there stays
             findings = summarize_clusters(self._kind.reconciled, self._kind.ready, [], [], impossible)
             await self._reporter.report(item, findings, self._clock.now())
@@ -87,12 +88,12 @@ class Projection:
         removals: list[Awaitable[str | None]] = []
         for cluster, member, trouble in self._members:
             key = key_of(cluster)
-            if selects(item.spec, cluster):
+            if selects(selector, cluster):
                 if member is None or trouble is not None:
                     selected.append(InCluster(key, key_of(item), f"DPUCluster {key} {trouble}", None, up_to_date=False))
                 else:
                     writes.append(self._write(wanted, member, write=problem is None))
-            elif member is not None and (live := self._ours(item, member)) is not None:
+            elif member is not None and (live := self._ours(wanted, member)) is not None:
                 stale.append(key)
                 removals.append(self._remove(live, member))
         written, removed = await asyncio.gather(asyncio.gather(*writes), asyncio.gather(*removals))
@@ -113,15 +114,12 @@ class Projection:
             return InCluster(member.cluster, key, f"{self._kind.set.kind} {conflict}", None, up_to_date=False)
         if live is not None and live.metadata.deletion_timestamp is not None:
             return InCluster(member.cluster, key, None, "is being deleted; it is made again when it is gone", up_to_date=False)
-        applied = self._applied.setdefault(key, {})
-        if write and (needs_apply(wanted, live) or applied.get(member.cluster, wanted) != wanted):
+        if write and needs_apply(wanted, live):
             try:
                 live = await self._apply(wanted, member)
             except KubeError as error:
                 return InCluster(member.cluster, key, str(error), None, up_to_date=False)
         up_to_date = not needs_apply(wanted, live)
-        if write:
-            applied[member.cluster] = wanted
         cause = "not created yet" if live is None else cause_of(live, live.status.conditions)
         return InCluster(member.cluster, key, None, cause, up_to_date)
 
@@ -137,10 +135,10 @@ class Projection:
                 _log.debug("somebody else made the namespace", namespace=namespace.metadata.name)
             return await member.client.apply(self._kind.set, wanted, field_owner=HOST_FIELD_OWNER)
 
-    def _ours(self, item: Any, member: Member) -> Any:
-        """The set in a cluster if it was made from `item`; None if there is none, or somebody else's."""
-        live = self._kind.sets(member).get(key_of(item))
-        return live if live is not None and is_ours(live, item.metadata.uid) else None
+    def _ours(self, wanted: Any, member: Member) -> Any:
+        """The set in a cluster if it is what `wanted` is the newest form of; None if there is none, or somebody else's."""
+        live = self._kind.sets(member).get(key_of(wanted))
+        return live if live is not None and is_ours(live, wanted) else None
 
     async def _remove(self, live: Any, member: Member) -> str | None:
         """Have a set deleted; returns why that is not possible now."""
@@ -153,6 +151,26 @@ class Projection:
         except KubeError as error:
             return f"{member.cluster}: {error}"
         return None
+
+    async def _remove_orphans(self, key: ObjectKey) -> None:
+        """Delete the sets of an object that is gone.
+
+        There are some where a write of a controller that was killed arrived after its successor had looked, or where somebody took the
+        finalizer off. The API server has the last word on whether the object is gone, since the caches of clusters are not of one moment.
+        """
+        found = [(live, member) for member in self._members.connected if (live := self._kind.sets(member).get(key)) is not None]
+        orphans = [(live, member) for live, member in found if is_from(live, self._host)]
+        if not orphans:
+            return
+        try:
+            await self._client.get(self._kind.resource, key)
+        except NotFound:
+            _log.info("removing what is left of an object that is gone", object=str(key), clusters=[str(m.cluster) for _, m in orphans])
+        else:
+            return  # the watch brings it
+        failures = [failure for live, member in orphans if (failure := await self._remove(live, member)) is not None]
+        if failures:
+            raise Unfinished("; ".join(failures))
 
     async def _end(self, item: Any) -> None:
         """Delete the sets of an object that is being deleted, and let it go when they are gone from every cluster that exists."""
@@ -183,7 +201,8 @@ class Projection:
         The API server has the last word on that, since a cache may not show yet what we wrote a moment ago.
         """
         where = (f"Cluster: {member.cluster}", f"Object: {key_of(item)}")
-        live = self._ours(item, member)
+        wanted = self._kind.project(item, self._host)
+        live = self._ours(wanted, member)
         if live is None:
             try:
                 live = await member.client.get(self._kind.set, key_of(item))
@@ -191,6 +210,6 @@ class Projection:
                 return None
             except KubeError as error:
                 return Unready(where, str(error)), f"{member.cluster}: {error}"
-            if not is_ours(live, item.metadata.uid):
+            if not is_ours(live, wanted):
                 return None
         return Unready(where, ""), await self._remove(live, member)

@@ -14,8 +14,8 @@ from dpuchain.api.interface import DPUServiceInterface
 from dpuchain.api.kinds import DPU_SERVICE, DPU_SERVICE_INTERFACE
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.service import DPUService
+from dpuchain.chain.project import selects
 from dpuchain.chain.release import config_ports_problem, interface_problems, release_of, service_id, unsupported
-from dpuchain.chain.selectors import matches
 from dpuchain.chain.selectors import problem as selector_problem
 from dpuchain.chain.status import NOT_READY, Unready, awaiting, describe_unready, error, good, pending, with_ready
 from dpuchain.host.helm import Helm
@@ -119,7 +119,7 @@ class Services:
         """All clusters, the host cluster among them."""
         inside = bool(service.spec.deploy_in_cluster)
         for cluster, member, trouble in self._members:
-            selected = matches(service.spec.dpu_cluster_selector, cluster.metadata.labels) and cluster.metadata.deletion_timestamp is None
+            selected = selects(service.spec.dpu_cluster_selector, cluster)
             yield Place(str(key_of(cluster)), member, trouble, selected and not inside)
         yield Place(self._host.name, self._host, self._host.problem, inside)
 

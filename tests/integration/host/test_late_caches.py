@@ -54,7 +54,7 @@ def objects(world: World) -> HostObjects:
 
 
 async def test_chain_stays_as_long_as_the_api_server_has_its_set(world: World, behind: Behind, objects: HostObjects) -> None:
-    loop = Projection(CHAINS, world.client, objects, behind, SystemClock())
+    loop = Projection(CHAINS, world.client, objects, behind, "host", SystemClock())
     key = world.key("chain")
     await world.add_chain()
     await world.until(lambda: len(world.chains) == 1, "seen")

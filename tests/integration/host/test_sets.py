@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from dpuchain.api import kinds, names
-from dpuchain.api.chain import ServiceChainSet
+from dpuchain.api.chain import DPUServiceChain, ServiceChainSet
+from dpuchain.chain.project import chain_set_of
+from dpuchain.host.identity import cluster_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +56,11 @@ async def test_set_is_made_in_both_clusters_in_a_namespace_that_was_missing(worl
     for place in world.places.values():
         made = set_in(world, place)
         assert made.spec == chain.spec.template.spec
-        owner = {names.OWNER_KIND_LABEL: "DPUServiceChain", names.OWNER_UID_LABEL: chain.metadata.uid}
+        owner = {
+            names.OWNER_KIND_LABEL: "DPUServiceChain",
+            names.OWNER_UID_LABEL: chain.metadata.uid,
+            names.HOST_LABEL: await cluster_identity(world.client),
+        }
         assert made.metadata.labels == {"team": "net", **owner}
         assert made.metadata.finalizers == (names.SERVICE_CHAIN_SET_FINALIZER,)
         await world.until(lambda place=place: place.interface_sets.get(world.key("eth1")) is not None, "there")  # type: ignore[misc]
@@ -171,6 +177,78 @@ async def test_label_that_the_template_no_longer_has_goes_from_the_sets(world: W
         lambda: all("old" not in set_in(world, place).metadata.labels for place in world.places.values()), "without the label"
     )
     assert set_in(world, world.north).metadata.labels["team"] == "net"
+
+
+async def test_label_that_was_taken_from_the_template_while_nobody_looked_goes_too(
+    world: World, start: Callable[..., asyncio.Task[None]]
+) -> None:
+    first = start()
+    await made_in_both(world, labels={"team": "net", "old": "yes"})
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await world.client.patch(kinds.DPU_SERVICE_CHAIN, world.key("chain"), {"spec": {"template": {"metadata": {"labels": {"old": None}}}}})
+    start()
+    await world.until(
+        lambda: all("old" not in set_in(world, place).metadata.labels for place in world.places.values()), "without the label"
+    )
+    assert set_in(world, world.north).metadata.labels["team"] == "net"
+
+
+async def left_behind(world: World, host: str) -> ServiceChainSet:
+    """A set of a chain that is gone, as a write of a killed controller leaves it that arrives after its successor has looked."""
+    chain = msgspec.convert(
+        {
+            "metadata": {"name": "chain", "namespace": world.namespace, "uid": "gone"},
+            "spec": {
+                "template": {"spec": {"template": {"spec": {"switches": [{"ports": [{"serviceInterface": {"matchLabels": {"a": "b"}}}]}]}}}}
+            },
+        },
+        DPUServiceChain,
+    )
+    await world.make_namespace(world.north)
+    return await world.north.client.apply(kinds.SERVICE_CHAIN_SET, chain_set_of(chain, host), field_owner=names.HOST_FIELD_OWNER)
+
+
+@pytest.mark.usefixtures("controller")
+async def test_set_of_a_chain_that_is_gone_is_removed(world: World) -> None:
+    await both(world)
+    await left_behind(world, await cluster_identity(world.client))
+    await world.until(lambda: any(item.metadata.deletion_timestamp is not None for item in world.north.chain_sets), "being deleted")
+    await world.north.let_go()
+    await world.until(lambda: world.everywhere() == set(), "gone")
+
+
+async def test_set_that_is_left_when_a_cluster_joins_is_removed(world: World, start: Callable[..., asyncio.Task[None]]) -> None:
+    await left_behind(world, await cluster_identity(world.client))
+    start()
+    await world.add_cluster("north")
+    await world.until(lambda: any(item.metadata.deletion_timestamp is not None for item in world.north.chain_sets), "being deleted")
+
+
+@pytest.mark.usefixtures("controller")
+async def test_set_of_another_host_cluster_stays_and_is_named(world: World) -> None:
+    await both(world)
+    kept = await left_behind(world, "another")
+    await world.add_chain("probe")
+    await world.told(world.chains, "probe", RECONCILED, "True")
+    assert await world.north.client.get(kinds.SERVICE_CHAIN_SET, world.key("chain")) == kept
+    await world.add_chain()
+    await world.told(world.chains, "chain", RECONCILED, "False", "was made by DPUServiceChain with uid gone of host cluster another")
+    assert await world.north.client.get(kinds.SERVICE_CHAIN_SET, world.key("chain")) == kept
+
+
+@pytest.mark.usefixtures("controller")
+async def test_set_of_an_earlier_chain_of_the_same_name_is_taken_over(world: World) -> None:
+    await left_behind(world, await cluster_identity(world.client))
+    await world.add_chain()
+    await both(world)
+    await world.told(world.chains, "chain", RECONCILED, "True")
+    chain = world.chains.get(world.key("chain"))
+    assert chain is not None
+    live = set_in(world, world.north)
+    assert live.metadata.labels[names.OWNER_UID_LABEL] == chain.metadata.uid
+    assert live.spec == chain.spec.template.spec
 
 
 @pytest.mark.usefixtures("controller")
