@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
 from dpuchain.api.chain import ServiceChain, ServiceChainSet
 from dpuchain.api.interface import ServiceInterface, ServiceInterfaceSet
-from dpuchain.api.meta import Object, ObjectKey, ObjectMeta, OwnerReference, TemplateMeta, key_of
+from dpuchain.api.meta import LabelSelector, Object, ObjectKey, ObjectMeta, OwnerReference, TemplateMeta, key_of
 from dpuchain.api.names import (
     CHAIN_SET_NAME_LABEL,
     CHAIN_SET_NAMESPACE_LABEL,
@@ -43,28 +43,82 @@ class Expansion(Generic[C]):
     surplus: tuple[C, ...]
 
 
-def service_chains(chain_set: ServiceChainSet, nodes: Iterable[Object], existing: Iterable[ServiceChain]) -> Expansion[ServiceChain]:
-    """The ServiceChains of a set, given the cluster's nodes and the set's present children."""
+@dataclass(frozen=True)
+class Maker(Generic[C]):
+    """How a set makes its children, one on each node that it selects. `child` is each of them but for name and node."""
+
+    parent: ObjectKey
+    selector: LabelSelector | None
+    child: C
+
+    def selects(self, node: Object) -> bool:
+        """Whether the node is to have a child. One that is being deleted gets none."""
+        return node.metadata.deletion_timestamp is None and matches(self.selector, node.metadata.labels)
+
+    def own_name(self, node: str) -> str:
+        """What the child on a node is called if it has no other name already."""
+        return child_name(self.parent.name, node)
+
+    def on_node(self, node: str, present: Sequence[C]) -> tuple[C, tuple[C, ...]]:
+        """The child on a selected node, and those of the `present` ones there that are too many.
+
+        A child that is there keeps its name, whoever gave it (DPF's controllers append random letters); of several our own name wins, then
+        the oldest. One that is being deleted counts as not there unless it bears the name itself.
+        """
+        own = self.own_name(node)
+        first = min(present, key=lambda child: _seniority(child, own), default=None)
+        name = first.metadata.name if first is not None and first.metadata.deletion_timestamp is None else own
+        wanted = replace(self.child, metadata=replace(self.child.metadata, name=name), spec=replace(self.child.spec, node=node))
+        return wanted, tuple(child for child in present if child.metadata.name != name)
+
+
+def chain_maker(chain_set: ServiceChainSet) -> Maker[ServiceChain]:
+    """How the ServiceChains of a set are made."""
     template = chain_set.spec.template
     labels = {CHAIN_SET_NAME_LABEL: chain_set.metadata.name, CHAIN_SET_NAMESPACE_LABEL: chain_set.metadata.namespace}
-    names, surplus = _names(chain_set, chain_set.spec.node_selector, nodes, existing)
-    common = _child_metadata(chain_set, "ServiceChainSet", template.metadata, labels, SERVICE_CHAIN_FINALIZER)
-    wanted = (ServiceChain(metadata=replace(common, name=name), spec=replace(template.spec, node=node)) for node, name in names.items())
-    return Expansion(tuple(wanted), surplus)
+    metadata = _child_metadata(chain_set, "ServiceChainSet", template.metadata, labels, SERVICE_CHAIN_FINALIZER)
+    return Maker(key_of(chain_set), chain_set.spec.node_selector, ServiceChain(metadata=metadata, spec=template.spec))
+
+
+def interface_maker(interface_set: ServiceInterfaceSet) -> Maker[ServiceInterface]:
+    """How the ServiceInterfaces of a set are made."""
+    template = interface_set.spec.template
+    labels = {INTERFACE_SET_NAME_LABEL: interface_set.metadata.name, INTERFACE_SET_NAMESPACE_LABEL: interface_set.metadata.namespace}
+    if template.spec.interface_type == "service" and template.spec.service is not None:
+        labels[SERVICE_ID_LABEL] = template.spec.service.service_id
+    metadata = _child_metadata(interface_set, "ServiceInterfaceSet", template.metadata, labels, SERVICE_INTERFACE_FINALIZER)
+    return Maker(key_of(interface_set), interface_set.spec.node_selector, ServiceInterface(metadata=metadata, spec=template.spec))
+
+
+def service_chains(chain_set: ServiceChainSet, nodes: Iterable[Object], existing: Iterable[ServiceChain]) -> Expansion[ServiceChain]:
+    """The ServiceChains of a set, given the cluster's nodes and the set's present children."""
+    return expand(chain_maker(chain_set), nodes, existing)
 
 
 def service_interfaces(
     interface_set: ServiceInterfaceSet, nodes: Iterable[Object], existing: Iterable[ServiceInterface]
 ) -> Expansion[ServiceInterface]:
     """The ServiceInterfaces of a set, given the cluster's nodes and the set's present children."""
-    template = interface_set.spec.template
-    labels = {INTERFACE_SET_NAME_LABEL: interface_set.metadata.name, INTERFACE_SET_NAMESPACE_LABEL: interface_set.metadata.namespace}
-    if template.spec.interface_type == "service" and template.spec.service is not None:
-        labels[SERVICE_ID_LABEL] = template.spec.service.service_id
-    names, surplus = _names(interface_set, interface_set.spec.node_selector, nodes, existing)
-    common = _child_metadata(interface_set, "ServiceInterfaceSet", template.metadata, labels, SERVICE_INTERFACE_FINALIZER)
-    wanted = (ServiceInterface(metadata=replace(common, name=name), spec=replace(template.spec, node=node)) for node, name in names.items())
-    return Expansion(tuple(wanted), surplus)
+    return expand(interface_maker(interface_set), nodes, existing)
+
+
+def expand(maker: Maker[C], nodes: Iterable[Object], existing: Iterable[C]) -> Expansion[C]:
+    """What there should be for a set on all nodes together, in the order of the nodes."""
+    selected = sorted({node.metadata.name for node in nodes if maker.selects(node)})
+    homes = {maker.own_name(node): node for node in selected}
+    by_node: defaultdict[str | None, list[C]] = defaultdict(list)
+    for child in existing:
+        by_node[home_of(child, homes)].append(child)
+    found = [maker.on_node(node, by_node.pop(node, [])) for node in selected]
+    surplus = [child for _, too_many in found for child in too_many] + [child for children in by_node.values() for child in children]
+    return Expansion(tuple(wanted for wanted, _ in found), tuple(sorted(surplus, key=key_of)))
+
+
+def home_of(child: C, homes: Mapping[str, str]) -> str | None:
+    """The node that a child is on, given the selected nodes by the names of their children: one that bears the name of another node's
+    child is that node's, whatever somebody wrote into its spec.
+    """
+    return homes.get(child.metadata.name, child.spec.node)
 
 
 def child_name(set_name: str, node: str) -> str:
@@ -87,29 +141,6 @@ def set_of_child(child: Object) -> ObjectKey | None:
             return ObjectKey(labels.get(namespace, child.metadata.namespace), labels[name])
     owners = [owner for owner in child.metadata.owner_references if owner.kind in SET_KINDS]
     return ObjectKey(child.metadata.namespace, owners[0].name) if owners else None
-
-
-def _names(parent: Object, selector: Any, nodes: Iterable[Object], existing: Iterable[C]) -> tuple[Mapping[str, str], tuple[C, ...]]:
-    """The name of the child on each selected node, in the order of the nodes, and the children that are too many.
-
-    A child that is there keeps its name, whoever gave it (DPF's controllers append random letters); of several on one node our own name
-    wins, then the oldest. One that is being deleted counts as not there unless it bears the name itself. One that bears the name of
-    another node's child is that node's, whatever somebody wrote into its spec.
-    """
-    selected = sorted({n.metadata.name for n in nodes if n.metadata.deletion_timestamp is None and matches(selector, n.metadata.labels)})
-    home = {child_name(parent.metadata.name, node): node for node in selected}
-    by_node: defaultdict[str | None, list[C]] = defaultdict(list)
-    for child in existing:
-        by_node[home.get(child.metadata.name, child.spec.node)].append(child)
-    names: dict[str, str] = {}
-    surplus: list[C] = []
-    for own, node in home.items():
-        present = sorted(by_node.pop(node, []), key=lambda child: _seniority(child, own))
-        kept = present[0] if present and present[0].metadata.deletion_timestamp is None else None
-        names[node] = kept.metadata.name if kept is not None else own
-        surplus += [child for child in present if child.metadata.name != names[node]]
-    surplus += [child for children in by_node.values() for child in children]
-    return names, tuple(sorted(surplus, key=key_of))
 
 
 def _seniority(child: Object, own_name: str) -> tuple[bool, bool, str, str]:

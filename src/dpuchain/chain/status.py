@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 
 from dpuchain.api import names
 from dpuchain.api.conditions import Finding, find
@@ -74,9 +75,9 @@ class Unready:
 
 def describe_unready(header: str, unready: Iterable[Unready]) -> str:
     """The first ten of `unready`, in an order that does not change, and how many more there are."""
-    entries = sorted(unready, key=lambda entry: entry.where)
+    entries = list(unready)
     lines = [header]
-    for entry in entries[:LISTED]:
+    for entry in nsmallest(LISTED, entries, key=lambda entry: entry.where):
         first, *others = entry.where
         lines.append(f"* {first}")
         lines += [f"  {line}" for line in others]
@@ -110,14 +111,42 @@ def _body(message: str) -> str:
 
 
 @dataclass(frozen=True)
-class Child:
-    """A node object of a set: the wanted one, and the one that is there with its conditions (None and () if it is not)."""
+class Standing:
+    """How the object of a set on a node stands: whether it is there as it should be, and why it is not ready (None: it is)."""
 
-    wanted: Object
+    item: ObjectKey
     node: str
-    up_to_date: bool
-    live: Object | None
-    conditions: Sequence[Condition]
+    applied: bool
+    cause: str | None
+
+
+def standing(wanted: Object, node: str, live: Object | None, conditions: Sequence[Condition], *, up_to_date: bool) -> Standing:
+    """Of the object `wanted`, given the one that is there (None if there is none), its conditions, and whether it is as wanted."""
+    if live is None:
+        return Standing(key_of(wanted), node, applied=False, cause="not created yet")
+    if live.metadata.deletion_timestamp is not None:
+        return Standing(key_of(wanted), node, applied=False, cause=f"is being deleted, and made again when it is gone; {ON_AGENT}")
+    cause = cause_of(live, conditions) if up_to_date else "Reconciliation is in progress"
+    return Standing(key_of(wanted), node, up_to_date, cause)
+
+
+ON_AGENT = "its agent has not removed it from the switch yet; if the node is gone for good, delete the Node"
+"""What an object of a node that is being deleted waits for."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The objects of a set, counted: those that should be, those that are there as they should be, those too many, and who is not ready."""
+
+    wanted: int
+    applied: int
+    surplus: int
+    unready: Collection[Standing]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be done and all is ready."""
+        return self.applied == self.wanted and not self.surplus and not self.unready
 
 
 @dataclass(frozen=True)
@@ -129,38 +158,22 @@ class SetSummary:
     number_ready: int
 
 
-def summarize_set(
-    reconciled: str,
-    ready: str,
-    children: Sequence[Child],
-    *,
-    surplus: int = 0,
-    problem: str | None = None,
-    further: Sequence[Finding] = (),
-) -> SetSummary:
-    """Of a set, from its children. `reconciled` and `ready` are its condition types; `problem` is what keeps its children from working.
+def summarize_set(reconciled: str, ready: str, tally: Tally, *, problem: str | None = None, further: Sequence[Finding] = ()) -> SetSummary:
+    """Of a set, from its objects. `reconciled` and `ready` are its condition types; `problem` is what keeps its objects from working.
     `further` was found about the set otherwise, and is part of what Ready sums up.
 
     A set that selects no node is Ready, since nothing is missing, and says so.
     """
-    applied = [child for child in children if child.live is not None and child.up_to_date]
-    causes = {id(child): "not created yet" if child.live is None else _child_cause(child) for child in children}
-    unready = [child for child in children if causes[id(child)] is not None]
-    missing = len(children) - len(applied)
+    missing = tally.wanted - tally.applied
     if problem is not None:
         first = error(reconciled, problem)
-    elif missing or surplus:
-        first = pending(reconciled, f"{missing} objects are still to be written and {surplus} to be deleted")
+    elif missing or tally.surplus:
+        first = pending(reconciled, f"{missing} objects are still to be written and {tally.surplus} to be deleted")
     else:
-        first = good(reconciled, "" if children else "no node is selected")
-    entries = [Unready((f"Object: {key_of(child.wanted)}", f"Node: {child.node}"), causes[id(child)] or "") for child in unready]
-    second = pending(ready, describe_unready(NOT_READY, entries)) if entries else good(ready)
-    return SetSummary(with_ready([first, second, *further]), len(applied), len(children) - len(unready))
-
-
-def _child_cause(child: Child) -> str | None:
-    assert child.live is not None, "asked of children that are there"
-    return cause_of(child.live, child.conditions) if child.up_to_date else "Reconciliation is in progress"
+        first = good(reconciled, "" if tally.wanted else "no node is selected")
+    entries = (Unready((f"Object: {s.item}", f"Node: {s.node}"), s.cause or "") for s in tally.unready)
+    second = pending(ready, describe_unready(NOT_READY, entries)) if tally.unready else good(ready)
+    return SetSummary(with_ready([first, second, *further]), tally.applied, tally.wanted - len(tally.unready))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -10,9 +10,8 @@ from dpuchain.api import names
 from dpuchain.api.chain import ServiceChain, ServiceChainSet
 from dpuchain.api.interface import ServiceInterface, ServiceInterfaceSet
 from dpuchain.api.kinds import SERVICE_CHAIN, SERVICE_CHAIN_SET, SERVICE_INTERFACE, SERVICE_INTERFACE_SET
-from dpuchain.api.meta import Object
 from dpuchain.api.resource import Resource
-from dpuchain.chain.expand import Expansion, service_chains, service_interfaces
+from dpuchain.chain.expand import Maker, chain_maker, interface_maker
 from dpuchain.dpu.world import ClusterObjects
 from dpuchain.kube.cache import Cache
 
@@ -30,7 +29,7 @@ class SetKind(Generic[S, C]):
     child_finalizer: str
     reconciled: str
     ready: str
-    expand: Callable[[S, Iterable[Object], Iterable[C]], Expansion[C]]
+    maker: Callable[[S], Maker[C]]
     sets: Callable[[ClusterObjects], Cache[S]]
     children: Callable[[ClusterObjects], Cache[C]]
 
@@ -42,7 +41,7 @@ CHAINS = SetKind(
     names.SERVICE_CHAIN_FINALIZER,
     names.CHAINS_RECONCILED,
     names.CHAINS_READY,
-    service_chains,
+    chain_maker,
     lambda objects: objects.chain_sets,
     lambda objects: objects.chains,
 )
@@ -53,7 +52,7 @@ INTERFACES = SetKind(
     names.SERVICE_INTERFACE_FINALIZER,
     names.INTERFACES_RECONCILED,
     names.INTERFACES_READY,
-    service_interfaces,
+    interface_maker,
     lambda objects: objects.interface_sets,
     lambda objects: objects.interfaces,
 )

@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 
 from dpuchain.api.conditions import Finding
+from dpuchain.api.kubernetes import Metadata
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import DPU_FIELD_OWNER
-from dpuchain.chain.expand import Expansion
+from dpuchain.chain.expand import set_of_child
 from dpuchain.chain.selectors import problem as selector_problem
-from dpuchain.chain.status import Child, Unready, awaiting, summarize_set
+from dpuchain.chain.status import ON_AGENT, Unready, awaiting, summarize_set
+from dpuchain.dpu.children import Children, Work
 from dpuchain.dpu.kinds import AnyKind
-from dpuchain.dpu.world import BY_SET, ClusterObjects
+from dpuchain.dpu.ledger import Ledger
+from dpuchain.dpu.world import BY_NODE, BY_SET, ClusterObjects
+from dpuchain.kube.cache import Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import Conflict, Invalid, KubeError, NotFound
-from dpuchain.kube.patches import needs_apply
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
+from dpuchain.runtime.bucket import TokenBuckets
 from dpuchain.runtime.clock import Clock
+from dpuchain.runtime.fanout import FanOut
 
-WRITES_IN_FLIGHT = 32
-"""Writes that one controller has under way at once; measured to be what an API server on two cores serves without queueing."""
-
-ON_AGENT = "its agent has not removed it from the switch yet; if the node is gone for good, delete the Node"
-"""What a child that is being deleted waits for."""
+BURST, PACE_SECONDS = 3, 1.0
+"""Writes of a set's status while its objects change: a few at once, so that what a person waits for shows, then one a second."""
 
 _log = structlog.get_logger(__name__)
 
 
 class SetLoop:
-    """Makes the children of a set what `chain.expand` wants, and the set's status what they say."""
+    """Makes the children of a set what `chain.expand` wants, and the set's status what they say.
+
+    What happens marks nodes of sets as not looked at (`subscribe`); a pass looks at these alone, and at all nodes of a set only when the
+    set itself has changed or is new. So an event costs the same whatever the size of the fleet.
+    """
 
     def __init__(
         self,
         kind: AnyKind,
         client: Client,
         objects: ClusterObjects,
+        fan_out: FanOut,
         clock: Clock,
         further: Callable[[Any], Sequence[Finding]] = lambda _: (),
     ) -> None:
@@ -46,73 +55,146 @@ class SetLoop:
         self._kind = kind
         self._client = client
         self._objects = objects
+        self._fan_out = fan_out
         self._clock = clock
         self._further = further
         self._sets = kind.sets(objects)
-        self._children = kind.children(objects)
+        self._cache = kind.children(objects)
+        self._children = Children(kind, objects)
         self._reporter: StatusReporter[Any] = StatusReporter(client, kind.resource, DPU_FIELD_OWNER)
-        self._in_flight = asyncio.Semaphore(WRITES_IN_FLIGHT)
+        self._reports = TokenBuckets(BURST, PACE_SECONDS)
+        self._ledgers: dict[ObjectKey, Ledger] = {}
+        self._unseen: defaultdict[ObjectKey, set[str]] = defaultdict(set)
+        """Nodes on which something has happened since a set was looked at."""
+        self._look: Callable[[ObjectKey], None] = lambda _: None
 
-    async def reconcile(self, key: ObjectKey) -> None:
-        """Look at one set. That it vanishes meanwhile is no error: the watch brings it."""
+    def subscribe(self, look: Callable[[ObjectKey], None]) -> None:
+        """Call `look` with a set when it changes, or a child of it, or a node that it selects or selected, or its network."""
+        self._look = look
+        self._sets.subscribe(self._set_changed)
+        self._cache.subscribe(self._child_changed)
+        self._objects.nodes.subscribe(self._node_changed)
+        self._objects.networks.subscribe(self._network_changed)
+
+    def _set_changed(self, change: Change[Any]) -> None:
+        old, new = change.old, change.new
+        if old is None or new is None or (old.metadata.uid, old.spec) != (new.metadata.uid, new.spec):
+            self._ledgers.pop(change.key, None)
+        self._look(change.key)
+
+    def _child_changed(self, change: Change[Any]) -> None:
+        for child in (change.old, change.new):
+            key = set_of_child(child) if child is not None else None
+            if child is None or key is None:
+                continue
+            ledger = self._ledgers.get(key)
+            if ledger is not None and change.new is None:
+                ledger.gone(child)
+            home = ledger.homes.get(child.metadata.name) if ledger is not None else None
+            self._unseen[key] |= {child.spec.node or "", *([home] if home is not None else [])}
+            self._look(key)
+
+    def _node_changed(self, change: Change[Metadata]) -> None:
+        """A heartbeat concerns no set; a label those that select the node now and did not, or the other way round."""
+        old, new = (item if item is not None and item.metadata.deletion_timestamp is None else None for item in (change.old, change.new))
+        name = change.key.name
+        found: set[ObjectKey] = set()
+        if old is None or new is None or old.metadata.labels != new.metadata.labels:
+            for item in self._sets:
+                maker = self._kind.maker(item) if key_of(item) not in self._ledgers else self._ledgers[key_of(item)].maker
+                if (old is not None and maker.selects(old)) != (new is not None and maker.selects(new)):
+                    found.add(key_of(item))
+        if change.new is None:  # children that wait for its agent must be freed
+            found |= {key for child in self._cache.by_index(BY_NODE, name) if (key := set_of_child(child)) is not None}
+        for key in found:
+            self._unseen[key].add(name)
+            self._look(key)
+
+    def _network_changed(self, change: Change[Metadata]) -> None:
+        if change.old is None or change.new is None:
+            for item in self._sets:
+                if getattr(item.spec.template.spec, "service", None) is not None:
+                    self._look(key_of(item))
+
+    async def reconcile(self, key: ObjectKey) -> float | None:
+        """Look at one set; returns the seconds until its status is due. That it vanishes meanwhile is no error: the watch brings it."""
         parent = self._sets.get(key)
-        children = self._children.by_index(BY_SET, key)
-        await self._free(children)
-        if parent is None:
-            self._reporter.forget(key)
-            await self._remove_orphans(key, children)
-        elif parent.metadata.deletion_timestamp is not None:
-            await self._end(parent, children)
-        else:
-            try:
+        try:
+            if parent is None:
+                self._forget(key)
+                await self._remove_orphans(key)
+            elif parent.metadata.deletion_timestamp is not None:
+                return await self._end(parent)
+            else:
                 parent = await add_finalizer(self._client, self._kind.resource, parent, self._kind.finalizer)
-                await self._carry_out(parent, children)
-            except NotFound:
-                _log.debug("the set vanished meanwhile", set=str(key))
+                return await self._carry_out(parent)
+        except NotFound:
+            _log.debug("the set vanished meanwhile", set=str(key))
+        return None
 
-    async def _carry_out(self, parent: Any, children: Sequence[Any]) -> None:
-        expansion = self._kind.expand(parent, self._objects.nodes, children)
-        live = {child.metadata.name: child for child in children}
-        stale = [child for child in expansion.wanted if self._to_be_applied(child, live.get(child.metadata.name))]
-        removed = [child for child in expansion.surplus if child.metadata.deletion_timestamp is None]
-        outcomes = await self._all([*map(self._apply, stale), *map(self._delete, removed)])
-        applied = dict(zip((child.metadata.name for child in stale), outcomes, strict=False))
-        errors = [outcome for outcome in outcomes if isinstance(outcome, KubeError)]
-        live |= {name: written for name, written in applied.items() if not isinstance(written, KubeError)}
-        refusals = [str(error) for error in errors if isinstance(error, Invalid)]
-        problem = self._problem(parent) or next(iter(refusals), None)
-        await self._report(parent, expansion, live, problem)
-        again = [error for error in errors if not isinstance(error, Invalid)]
-        if again:
-            raise again[0]
+    def _forget(self, key: ObjectKey) -> None:
+        self._ledgers.pop(key, None)
+        self._unseen.pop(key, None)
+        self._reporter.forget(key)
+        self._reports.forget(key)
 
-    def _to_be_applied(self, wanted: Any, live: Any) -> bool:
-        """Whether to write; one that is on its way out is waited for, since what is written to it goes with it."""
-        return (live is None or live.metadata.deletion_timestamp is None) and needs_apply(wanted, live)
+    async def _carry_out(self, parent: Any) -> float | None:
+        key = key_of(parent)
+        unseen = self._unseen.pop(key, set())
+        ledger = self._ledgers.get(key)
+        if ledger is None:
+            ledger = self._ledgers[key] = Ledger(self._kind.maker(parent))
+            unseen = self._children.places(key)
+        try:
+            errors = await self._write(ledger, self._children.look(ledger, unseen), urgent=_is_news(parent))
+        except BaseException:
+            self._ledgers.pop(key, None)  # what of it was carried out is not known
+            raise
+        delay = await self._report(parent, ledger)
+        _raise_first(errors)
+        return delay
 
-    async def _report(self, parent: Any, expansion: Expansion[Any], live: dict[str, Any], problem: str | None) -> None:
-        children = []
-        for wanted in expansion.wanted:
-            there = live.get(wanted.metadata.name)
-            if there is not None and there.metadata.deletion_timestamp is not None:
-                there = None
-            conditions = there.status.conditions if there is not None else ()
-            children.append(Child(wanted, wanted.spec.node or "", not needs_apply(wanted, there), there, conditions))
-        summary = summarize_set(
-            self._kind.reconciled,
-            self._kind.ready,
-            children,
-            surplus=len(expansion.surplus),
-            problem=problem,
-            further=self._further(parent),
-        )
-        await self._reporter.report(
-            parent,
-            summary.findings,
-            self._clock.now(),
-            number_applied=summary.number_applied,
-            number_ready=summary.number_ready,
-        )
+    async def _write(self, ledger: Ledger, work: Work, *, urgent: bool) -> list[KubeError]:
+        """Do the writes of a pass and look again at their nodes; returns the errors after which the nodes are to be looked at again."""
+        key = ledger.maker.parent
+
+        def still_wanted() -> bool:
+            return self._ledgers.get(key) is ledger
+
+        async def apply(child: Any) -> Any:
+            """Nothing if the set has changed meanwhile."""
+            return await self._client.apply(self._kind.child, child, field_owner=DPU_FIELD_OWNER) if still_wanted() else None
+
+        writes: list[tuple[str, Callable[[], Awaitable[Any]]]] = []
+        writes += [(node, partial(apply, child)) for node, child in work.apply]
+        writes += [(node, partial(self._delete, child)) for node, child in work.delete]
+        writes += [(node, partial(self._free, child)) for node, child in work.free]
+        if not writes:
+            return []
+        outcomes = await asyncio.gather(*(self._fan_out.run(key, write, urgent=urgent) for _, write in writes))
+        failed: list[KubeError] = []
+        for (node, _), outcome in zip(writes, outcomes, strict=True):
+            if isinstance(outcome, Invalid):
+                ledger.refused[node] = str(outcome)
+            elif isinstance(outcome, KubeError):
+                failed.append(outcome)
+                self._unseen[key].add(node)
+            elif outcome is not None:
+                ledger.wrote(outcome)
+        self._children.note(ledger, {node for node, _ in work.apply})
+        return failed
+
+    async def _report(self, parent: Any, ledger: Ledger) -> float | None:
+        """Write the set's status, or say after how many seconds it is due. What is settled is told at once."""
+        key, tally, now = key_of(parent), ledger.tally, self._clock.monotonic()
+        if not tally.complete and (wait := self._reports.wait(key, now)) > 0:
+            return wait
+        problem = self._problem(parent) or next(iter(ledger.refused.values()), None)
+        summary = summarize_set(self._kind.reconciled, self._kind.ready, tally, problem=problem, further=self._further(parent))
+        counters = {"number_applied": summary.number_applied, "number_ready": summary.number_ready}
+        if await self._reporter.report(parent, summary.findings, self._clock.now(), **counters):
+            self._reports.take(key, now)
+        return None
 
     def _problem(self, parent: Any) -> str | None:
         """What is wrong with the set itself."""
@@ -131,23 +213,31 @@ class SetLoop:
             return f"NetworkAttachmentDefinition {key} does not exist: create it, or name another in spec.template.spec.service.network"
         return None
 
-    async def _end(self, parent: Any, children: Sequence[Any]) -> None:
+    async def _end(self, parent: Any) -> float | None:
         """Delete the children of a set that is being deleted, and let it go when they are gone."""
+        key = key_of(parent)
+        self._ledgers.pop(key, None)
+        children = self._cache.by_index(BY_SET, key)
         if not children:
             await self._let_go(self._kind.resource, parent, self._kind.finalizer)
-            return
-        outcomes = await self._delete_all(children)
-        remaining = [Unready((f"Object: {key_of(child)}", f"Node: {child.spec.node}"), ON_AGENT) for child in children]
-        findings = awaiting((self._kind.reconciled, self._kind.ready), remaining)
-        await self._reporter.report(parent, findings, self._clock.now())
-        _raise_first(outcomes)
+            return None
+        errors = await self._delete_all(key, children)
+        now = self._clock.monotonic()
+        wait = self._reports.wait(key, now)
+        if not wait:
+            remaining = [Unready((f"Object: {key_of(child)}", f"Node: {child.spec.node}"), ON_AGENT) for child in children]
+            if await self._reporter.report(parent, awaiting((self._kind.reconciled, self._kind.ready), remaining), self._clock.now()):
+                self._reports.take(key, now)
+        _raise_first(errors)
+        return wait or None
 
-    async def _remove_orphans(self, key: ObjectKey, children: Sequence[Any]) -> None:
+    async def _remove_orphans(self, key: ObjectKey) -> None:
         """Delete the children of a set that is gone.
 
         The API server has the last word on that, since the cache of sets may be behind that of children. A set that is there and cannot
         be read is not gone: asking for it raises Invalid.
         """
+        children = self._cache.by_index(BY_SET, key)
         if not children:
             return
         try:
@@ -157,17 +247,20 @@ class SetLoop:
         else:
             return  # the watch brings it
         _log.info("removing what belongs to no set any more", set=str(key), objects=[str(key_of(child)) for child in children])
-        _raise_first(await self._delete_all(children))
+        _raise_first(await self._delete_all(key, children))
 
-    async def _delete_all(self, children: Sequence[Any]) -> list[Any]:
-        """Delete those that are not on their way out; gives the outcomes."""
-        return await self._all([self._delete(child) for child in children if child.metadata.deletion_timestamp is None])
+    async def _delete_all(self, key: ObjectKey, children: Iterable[Any]) -> list[KubeError]:
+        """Delete those that are not on their way out, and free those whose node is gone; gives the errors."""
+        leaving = [child for child in children if child.metadata.deletion_timestamp is not None]
+        writes: list[Callable[[], Awaitable[Any]]] = []
+        writes += [partial(self._delete, child) for child in children if child.metadata.deletion_timestamp is None]
+        writes += [partial(self._free, child) for child in leaving if self._children.is_abandoned(child)]
+        outcomes = await asyncio.gather(*(self._fan_out.run(key, write, urgent=True) for write in writes))
+        return [outcome for outcome in outcomes if isinstance(outcome, KubeError)]
 
-    async def _free(self, children: Iterable[Any]) -> None:
-        """Take the agent's finalizer off children that wait for an agent whose node is gone."""
-        for child in children:
-            if child.metadata.deletion_timestamp is not None and self._objects.nodes.get(ObjectKey("", child.spec.node or "")) is None:
-                await self._let_go(self._kind.child, child, self._kind.child_finalizer)
+    async def _free(self, child: Any) -> None:
+        """Take the agent's finalizer off a child that waits for an agent whose node is gone."""
+        await self._let_go(self._kind.child, child, self._kind.child_finalizer)
 
     async def _let_go(self, resource: Any, item: Any, finalizer: str) -> None:
         try:
@@ -175,30 +268,18 @@ class SetLoop:
         except (NotFound, Conflict) as error:  # it is gone, or the watch brings what changed
             _log.debug("finalizer not removed", object=str(key_of(item)), error=str(error))
 
-    async def _apply(self, child: Any) -> Any:
-        return await self._client.apply(self._kind.child, child, field_owner=DPU_FIELD_OWNER)
-
     async def _delete(self, child: Any) -> None:
         try:
             await self._client.delete(self._kind.child, key_of(child), uid=child.metadata.uid)
         except (NotFound, Conflict) as error:
             _log.debug("not there to be deleted", object=str(key_of(child)), error=str(error))
 
-    async def _all(self, writes: Sequence[Awaitable[Any]]) -> list[Any]:
-        """Do all writes, a bounded number at once; each gives its result or its KubeError."""
 
-        async def one(write: Awaitable[Any]) -> Any:
-            async with self._in_flight:
-                try:
-                    return await write
-                except KubeError as error:
-                    return error
-
-        return await asyncio.gather(*map(one, writes))
+def _is_news(parent: Any) -> bool:
+    """Whether somebody has changed the set since its status was told: then a person waits for what is written."""
+    return bool(parent.status.observed_generation != parent.metadata.generation)
 
 
-def _raise_first(outcomes: Iterable[Any]) -> None:
-    """Raise the first error among the outcomes of writes."""
-    for outcome in outcomes:
-        if isinstance(outcome, KubeError):
-            raise outcome
+def _raise_first(errors: Sequence[KubeError]) -> None:
+    if errors:
+        raise errors[0]

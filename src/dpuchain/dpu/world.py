@@ -18,13 +18,16 @@ from dpuchain.api.kinds import (
     SERVICE_INTERFACE_SET,
 )
 from dpuchain.api.kubernetes import Metadata, Pod
+from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import RESTARTING_ANNOTATION, SERVICE_LABEL
-from dpuchain.chain.expand import set_of_child
+from dpuchain.chain.expand import child_name, set_of_child
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 
 BY_SET = "set"
 BY_NODE = "node"
+STRAYS = "strays"
+"""Index of the children that are not found by their name, under set and node."""
 RESTARTING = "restarting"
 """Index of the ServiceChains whose node's pods are being restarted: all of them are under True."""
 
@@ -79,6 +82,14 @@ class ClusterObjects:
         return None
 
 
+def _stray(child: Any) -> Iterator[tuple[ObjectKey, str]]:
+    """Set and node of a child that does not have the name that we give: one of another controller, or moved by hand."""
+    key, node = set_of_child(child), child.spec.node or ""
+    if key is not None and child.metadata.name != child_name(key.name, node):
+        yield key, node
+
+
 def _index(children: Cache[Any]) -> None:
     children.index(BY_SET, lambda child: filter(None, [set_of_child(child)]))
+    children.index(STRAYS, _stray)
     children.index(BY_NODE, lambda child: filter(None, [child.spec.node]))

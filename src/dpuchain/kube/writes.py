@@ -44,10 +44,11 @@ class StatusReporter(Generic[T]):
         self._written: dict[ObjectKey, tuple[set[str], T]] = {}
         """What we wrote last, with the versions that it came after: a cache that shows one of them is behind."""
 
-    async def report(self, item: T, findings: Iterable[Finding], now: datetime, **fields: object) -> None:
+    async def report(self, item: T, findings: Iterable[Finding], now: datetime, **fields: object) -> bool:
         """Make the conditions of `item`, as a cache has it, say `findings`, and further fields of its status be as given.
 
-        No request if the status says so already, be it only since our own last write, which the cache may not show yet.
+        No request if the status says so already, be it only since our own last write, which the cache may not show yet; returns whether
+        there was one.
         """
         older, item = self._newest(item)
         before: Any = item.status  # type: ignore[attr-defined]  # of the five kinds that this is for
@@ -55,9 +56,10 @@ class StatusReporter(Generic[T]):
         status = replace(before, conditions=update(before.conditions, findings, generation, now), observed_generation=generation, **fields)
         written = await write_status(self._client, self._resource, item, status)
         if written is None:
-            return
+            return False
         self._written[key_of(item)] = (older | {item.metadata.resource_version}, written)
         await self._tell(item, before, status, now)
+        return True
 
     def forget(self, key: ObjectKey) -> None:
         """The object is gone."""

@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from dpuchain.api import names
 from dpuchain.api.chain import ServiceChain
 from dpuchain.api.conditions import Finding
 from dpuchain.api.meta import Condition, ObjectKey
 from dpuchain.chain import status
-from dpuchain.chain.status import Child, InCluster, Unready
+from dpuchain.chain.status import InCluster, Standing, Tally, Unready
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PORTS = [{"serviceInterface": {"matchLabels": {"uplink": "p0"}}}]
@@ -92,13 +93,16 @@ def test_cause() -> None:
     assert status.cause_of(item(), nested) == "* Object: ns/a"
 
 
-def child(name: str, state: Any = "True", *, live: bool = True, up_to_date: bool = True) -> Child:
+def child(name: str, state: Any = "True", *, live: bool = True, up_to_date: bool = True) -> Standing:
     conditions = [condition("Ready", state, "broken" if state == "False" else "")]
-    return Child(item(name), f"node-{name}", up_to_date, item(name) if live else None, conditions if live else [])
+    there = item(name) if live else None
+    return status.standing(item(name), f"node-{name}", there, conditions if live else [], up_to_date=up_to_date)
 
 
-def of_set(*children: Child, **about: Any) -> status.SetSummary:
-    return status.summarize_set(names.CHAINS_RECONCILED, names.CHAINS_READY, children, **about)
+def of_set(*children: Standing, surplus: int = 0, **about: Any) -> status.SetSummary:
+    unready = [child for child in children if child.cause is not None]
+    tally = Tally(len(children), sum(child.applied for child in children), surplus, unready)
+    return status.summarize_set(names.CHAINS_RECONCILED, names.CHAINS_READY, tally, **about)
 
 
 def test_a_set_that_is_ready() -> None:
@@ -132,6 +136,13 @@ def test_a_set_counts_what_is_true() -> None:
         "  Node: node-d",
         "  Reconciliation is in progress",
     ]
+
+
+def test_a_child_that_is_on_its_way_out_is_not_there_and_says_what_it_waits_for() -> None:
+    leaving = replace(item("a"), metadata=replace(item("a").metadata, deletion_timestamp=datetime.now(UTC)))
+    found = status.standing(item("a"), "node-a", leaving, [condition("Ready", "True")], up_to_date=True)
+    assert not found.applied
+    assert found.cause == f"is being deleted, and made again when it is gone; {status.ON_AGENT}"
 
 
 def test_a_set_with_too_many_children_is_not_reconciled() -> None:

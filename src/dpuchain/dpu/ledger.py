@@ -1,0 +1,75 @@
+"""What the controller knows of a set between two looks at it: how each object stands, counted as it goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dpuchain.api.meta import Object, ObjectKey, key_of
+from dpuchain.chain.expand import Maker
+from dpuchain.chain.status import Standing, Tally
+
+
+class Ledger:
+    """The standings of one set's objects. Each entry costs the same, however many nodes there are."""
+
+    def __init__(self, maker: Maker[Any]) -> None:
+        self.maker = maker
+        self.homes: dict[str, str] = {}
+        """The selected nodes, by the names of their children."""
+        self.refused: dict[str, str] = {}
+        """Why the API server does not take the child on a node."""
+        self._standings: dict[str, Standing] = {}
+        self._surplus: dict[str, int] = {}
+        self._unready: dict[str, Standing] = {}
+        self._applied = 0
+        self._too_many = 0
+        self._written: dict[ObjectKey, Any] = {}
+
+    @property
+    def tally(self) -> Tally:
+        """The standings, counted."""
+        return Tally(len(self._standings), self._applied, self._too_many, self._unready.values())
+
+    def note(self, node: str, standing: Standing | None, surplus: int) -> None:
+        """The object on a node stands so (None: there is to be none), and there are so many too many."""
+        before = self._standings.pop(node, None)
+        if before is not None:
+            self._applied -= before.applied
+            self._unready.pop(node, None)
+        if standing is not None:
+            self._standings[node] = standing
+            self._applied += standing.applied
+            if standing.cause is not None:
+                self._unready[node] = standing
+        self._too_many += surplus - self._surplus.pop(node, 0)
+        if surplus:
+            self._surplus[node] = surplus
+
+    def wrote(self, item: Object) -> None:
+        """The API server has answered a write with this: it is newer than what a cache may show."""
+        self._written[key_of(item)] = item
+
+    def newest(self, key: ObjectKey, cached: Any) -> Any:
+        """What a cache shows under `key` (None for nothing), or what we wrote since."""
+        written = self._written.get(key)
+        if written is None:
+            return cached
+        if cached is not None and not _is_older(cached, written):
+            del self._written[key]
+            return cached
+        return written
+
+    def gone(self, item: Object) -> None:
+        """A cache has shown the deletion of this very object."""
+        written = self._written.get(key_of(item))
+        if written is not None and written.metadata.uid == item.metadata.uid:
+            del self._written[key_of(item)]
+
+
+def _is_older(item: Object, other: Object) -> bool:
+    """Whether `item` is an older version of the same object than `other`.
+
+    Versions of one object compare as numbers (Kubernetes, "Resource versions"); those of an object and its successor do too.
+    """
+    mine, others = item.metadata.resource_version, other.metadata.resource_version
+    return mine.isdecimal() and others.isdecimal() and int(mine) < int(others)
