@@ -23,6 +23,7 @@ from dpuchain.api.names import RESTARTING_ANNOTATION, SERVICE_LABEL
 from dpuchain.chain.expand import child_name, set_of_child
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
+from dpuchain.kube.sharing import Pool
 
 BY_SET = "set"
 BY_NODE = "node"
@@ -50,8 +51,8 @@ class ClusterObjects:
         objects = cls(
             Cache(client, SERVICE_CHAIN_SET),
             Cache(client, SERVICE_INTERFACE_SET),
-            Cache(client, SERVICE_CHAIN),
-            Cache(client, SERVICE_INTERFACE),
+            Cache(client, SERVICE_CHAIN, share=Pool()),
+            Cache(client, SERVICE_INTERFACE, share=Pool()),
             Cache(client, NODE, metadata_only=True),
             Cache(client, POD, label_selector=SERVICE_LABEL),
             Cache(client, NETWORK_ATTACHMENT_DEFINITION, metadata_only=True),

@@ -92,7 +92,9 @@ class Cache(Generic[T]):
         label_selector: str = "",
         field_selector: str = "",
         metadata_only: bool = False,
+        share: Callable[[T], T] = lambda item: item,
     ) -> None:
+        """`share` gives what is kept of an object: an equal one (`kube.sharing`)."""
         self.resource = resource
         self.failing: Failing | None = None
         self.invalid: dict[ObjectKey, Invalid] = {}
@@ -100,6 +102,7 @@ class Cache(Generic[T]):
         self._namespace = namespace
         self._selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._metadata_only = metadata_only
+        self._share = share
         self._objects: dict[ObjectKey, T] = {}
         self._callbacks: list[Callable[[Change[T]], None]] = []
         self._failing_callbacks: list[Callable[[], None]] = []
@@ -259,6 +262,7 @@ class Cache(Generic[T]):
         if old is not None and old.metadata.uid != item.metadata.uid:
             self._remove(key)  # deleted and made again while we were not looking: two changes, not one
             old = None
+        item = self._share(item)
         self._reindex(key, old, item)
         self._objects[key] = item
         self._tell(Change(old, item))

