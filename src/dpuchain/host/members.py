@@ -19,7 +19,7 @@ from dpuchain.api.kinds import SECRET, SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.host.targets import Target, daemon_sets_of, releases_of
 from dpuchain.kube.cache import Cache, Change
-from dpuchain.kube.client import Client
+from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.kubeconfig import InvalidKubeconfig
 
 KUBECONFIG_KEY = "admin.conf"
@@ -43,15 +43,15 @@ class Member(Target):
     interface_sets: Cache[ServiceInterfaceSet]
 
     @classmethod
-    def of(cls, cluster: ObjectKey, kubeconfig: bytes) -> Member:
-        """A connection by this kubeconfig; its caches are to be run. Raises InvalidKubeconfig."""
+    def of(cls, cluster: ObjectKey, kubeconfig: bytes, fence: Fence = lambda: None) -> Member:
+        """A connection by this kubeconfig, whose writes ask `fence`; its caches are to be run. Raises InvalidKubeconfig."""
         try:
             content = yaml.safe_load(kubeconfig)
         except (yaml.YAMLError, ValueError, RecursionError):
             raise InvalidKubeconfig("is not YAML") from None  # whose text would quote credentials
         if not isinstance(content, dict):
             raise InvalidKubeconfig("is not a mapping")
-        client = Client.from_kubeconfig(content, user_agent="dpuchain-host")
+        client = Client.from_kubeconfig(content, user_agent="dpuchain-host", fence=fence)
         named = _named_files(content)
         if named:
             raise InvalidKubeconfig(f"names a file ({', '.join(named)}); put the content there with `kubectl config view --raw --flatten`")
@@ -75,8 +75,9 @@ class Member(Target):
 class Members:
     """All DPU clusters. `watch` callbacks are called with each member that comes, before its caches run."""
 
-    def __init__(self, host: Client, clusters: Cache[DPUCluster]) -> None:
+    def __init__(self, host: Client, clusters: Cache[DPUCluster], fence: Fence = lambda: None) -> None:
         self.clusters = clusters
+        self._fence = fence
         self._host = host
         self._members: dict[ObjectKey, Member] = {}
         self._problems: dict[ObjectKey, str] = {}
@@ -172,7 +173,7 @@ class Members:
 
     async def _connect(self, key: ObjectKey, secret: ObjectKey, data: Mapping[str, str] | None) -> None:
         try:
-            member = Member.of(key, _kubeconfig(data))
+            member = Member.of(key, _kubeconfig(data), self._fence)
         except InvalidKubeconfig as error:
             self._fail(key, f"cannot be used: {KUBECONFIG_KEY} of Secret {secret} {error}")
             return

@@ -21,7 +21,7 @@ from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
 from dpuchain.host.world import HostObjects
 from dpuchain.kube.cache import Cache, Change
-from dpuchain.kube.client import Client
+from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.leases import Election
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.controller import Controller
@@ -44,17 +44,19 @@ async def run(client: Client, helm: Helm, health_address: str, identity: str | N
     async with client, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if identity is None:
-            await _work(client, Target.of_host(client, helm.host), objects, helm)
+            await _work(client, objects, helm)
         else:
-            await Election(client, LEASE, identity).lead(lambda: _work(client, Target.of_host(client, helm.host), objects, helm))
+            election = Election(client, LEASE, identity)
+            await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, election.fence))
         for cache in caches:
             cache.cancel()
 
 
-async def _work(client: Client, host: Target, objects: HostObjects, helm: Helm) -> None:
+async def _work(client: Client, objects: HostObjects, helm: Helm, fence: Fence = lambda: None) -> None:
     await objects.synced()
     clock = SystemClock()
-    members = Members(client, objects.clusters)
+    host = Target.of_host(client, helm.host)
+    members = Members(client, objects.clusters, fence)
     identity = await cluster_identity(client)
     chains = _controller("dpuservicechains", Projection(CHAINS, client, objects, members, identity, clock).reconcile, WORKERS)
     interfaces = _controller("dpuserviceinterfaces", Projection(INTERFACES, client, objects, members, identity, clock).reconcile, WORKERS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -17,6 +17,8 @@ from dpuchain.kube.errors import TRANSPORT_ERRORS, Invalid, from_response, from_
 from dpuchain.kube.kubeconfig import Endpoint, in_cluster, read
 
 T = TypeVar("T", bound=Object)
+
+Fence = Callable[[], None]
 
 PAGE = 500
 TIMEOUT = 30.0
@@ -58,21 +60,31 @@ class Listing(Generic[T]):
 class Client:
     """One API server. To be used as `async with Client...`; every method raises `KubeError`s only."""
 
-    def __init__(self, endpoint: Endpoint, *, user_agent: str) -> None:
+    def __init__(self, endpoint: Endpoint, *, user_agent: str, fence: Fence = lambda: None) -> None:
+        """`fence` is called before each request that is not a GET, and raises if it must not be sent."""
         self.server = endpoint.server
+        self._fence = fence
         self._endpoint = endpoint
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
-    def from_kubeconfig(cls, source: Path | Mapping[str, Any], *, context: str | None = None, user_agent: str) -> Client:
+    def from_kubeconfig(
+        cls, source: Path | Mapping[str, Any], *, context: str | None = None, user_agent: str, fence: Fence = lambda: None
+    ) -> Client:
         """A client for what a kubeconfig (file, or decoded content) names. Raises InvalidKubeconfig."""
-        return cls(read(source, context), user_agent=user_agent)
+        return cls(read(source, context), user_agent=user_agent, fence=fence)
 
     @classmethod
     def from_pod(cls, environment: Mapping[str, str], *, user_agent: str) -> Client:
         """A client for the cluster that this process is a pod of. Raises InvalidKubeconfig."""
         return cls(in_cluster(environment), user_agent=user_agent)
+
+    def fenced(self, fence: Fence) -> Client:
+        """The same open connection, for whom `fence` tells before each write whether he may."""
+        other = Client(self._endpoint, user_agent=self._user_agent, fence=fence)
+        other._session = self._open()  # of the same class: the connections are shared, and closed by whom they are of
+        return other
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._endpoint.tls or True, keepalive_timeout=75)
@@ -156,6 +168,8 @@ class Client:
         """Send one request and return the body of its answer: the door that all of the above go through."""
         action = f"{method} {self.server}{path}"
         headers = self._headers(accept, content_type if body is not None else None)
+        if method != "GET":
+            self._fence()
         try:
             async with self._open().request(
                 method, self.server + path, params=query, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT)

@@ -29,6 +29,10 @@ class Throttled(Unreachable):
         self.retry_after = retry_after
 
 
+class Fenced(KubeError):
+    """Not sent: we may not write now, since another replica may be leading."""
+
+
 class NotFound(KubeError):
     """The server knows that there is no such object, or no such kind."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +14,7 @@ from dpuchain.api.kinds import LEASE
 from dpuchain.api.kubernetes import Lease, LeaseSpec
 from dpuchain.api.meta import ObjectKey, ObjectMeta
 from dpuchain.kube.client import Client
-from dpuchain.kube.errors import Conflict, KubeError, NotFound
+from dpuchain.kube.errors import Conflict, Fenced, KubeError, NotFound
 
 DURATION, DEADLINE, PERIOD = 15.0, 10.0, 2.0
 """Seconds: how long others respect a lease that is not renewed; how long the leader works without a renewal; between renewals."""
@@ -33,18 +34,30 @@ class Election:
         self._key = key
         self._identity = identity
         self._seen: tuple[str, float] = ("", 0.0)
+        self._renewed = -math.inf
+
+    def fence(self) -> None:
+        """Raise Fenced unless the lease was renewed so lately that nobody else can have it.
+
+        Who was stopped for a while (by a debugger, a suspended machine, a full disk) goes on where he was, before he can learn that
+        another leads: so each write asks. What was sent before may still arrive; a request is not waited for longer than others respect
+        the lease by more than its own time.
+        """
+        if asyncio.get_running_loop().time() - self._renewed >= DEADLINE:
+            raise Fenced(f"lease {self._key} was not renewed for {DEADLINE:.0f} s: another replica may be leading")
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait until the lease is ours, then do `work` while it is renewed. Raises LeadershipLost when it is not, after ending `work`."""
-        acquired = await self._acquire()
+        self._renewed = await self._acquire()
         _log.info("leading", lease=str(self._key), identity=self._identity)
         working = asyncio.ensure_future(work())
-        renewing = asyncio.ensure_future(self._renew_until_lost(acquired))
+        renewing = asyncio.ensure_future(self._renew_until_lost())
         try:
             done, _ = await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
+            self._renewed = -math.inf
             for task in (working, renewing):
                 task.cancel()
             await asyncio.gather(working, renewing, return_exceptions=True)
@@ -63,16 +76,16 @@ class Election:
                 _log.warning("lease not acquired", lease=str(self._key), error=str(error))
             await asyncio.sleep(PERIOD)
 
-    async def _renew_until_lost(self, renewed: float) -> None:
+    async def _renew_until_lost(self) -> None:
         loop = asyncio.get_running_loop()
-        while loop.time() - renewed < DEADLINE:
+        while loop.time() - self._renewed < DEADLINE:
             await asyncio.sleep(PERIOD)
             began = loop.time()
             try:
-                async with asyncio.timeout(max(0.1, renewed + DEADLINE - began)):
+                async with asyncio.timeout(max(0.1, self._renewed + DEADLINE - began)):
                     if not await self._try(renew=True):
                         break
-                renewed = began
+                self._renewed = began
             except (KubeError, TimeoutError) as error:
                 _log.warning("lease not renewed", lease=str(self._key), error=str(error))
         raise LeadershipLost(f"lease {self._key} was not renewed for {DEADLINE:.0f} s or is held by somebody else")
