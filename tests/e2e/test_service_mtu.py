@@ -34,9 +34,9 @@ def example(rack: Rack, pytestconfig: pytest.Config) -> Iterator[None]:
 
 
 def pods(rack: Rack) -> dict[str, dict[str, Any]]:
-    """The pod of each DPU; the one that stays, where there are two."""
+    """The pod of each DPU; the one that stays, where there are two. One that has no node yet is on none."""
     found = sorted(rack.items("cluster-1", "pods"), key=lambda pod: "deletionTimestamp" not in pod["metadata"])
-    return {pod["spec"]["nodeName"]: pod for pod in found}
+    return {pod["spec"]["nodeName"]: pod for pod in found if "nodeName" in pod["spec"]}
 
 
 def names(rack: Rack) -> dict[str, str]:

@@ -6,8 +6,8 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 import yaml
@@ -34,6 +34,13 @@ Changed: TypeAlias = Callable[[DPUCluster | None, DPUCluster | None], None]
 _log = structlog.get_logger(__name__)
 
 
+class Runner(Protocol):
+    """Something that works until it is cancelled."""
+
+    async def run(self) -> None:
+        """Work."""
+
+
 @dataclass(frozen=True)
 class Member(Target):
     """A DPU cluster that can be spoken to: its objects, as caches have them, and how to reach it."""
@@ -41,6 +48,8 @@ class Member(Target):
     cluster: ObjectKey
     chain_sets: Cache[ServiceChainSet]
     interface_sets: Cache[ServiceInterfaceSet]
+    runners: list[Runner] = field(default_factory=list)
+    """What else works as long as the connection lasts; to be added to by who is told of it."""
 
     @classmethod
     def of(cls, cluster: ObjectKey, kubeconfig: bytes, fence: Fence = lambda: None) -> Member:
@@ -112,11 +121,6 @@ class Members:
             problem = member.problem if member is not None else self._problems.get(key_of(cluster), "is not connected yet")
             yield cluster, member, problem
 
-    @property
-    def connected(self) -> tuple[Member, ...]:
-        """The clusters that there is a connection to, be it of use now or not."""
-        return tuple(self._members.values())
-
     async def run(self) -> None:
         """Keep a connection to each cluster until cancelled."""
         try:
@@ -186,6 +190,8 @@ class Members:
                 for cache in member.caches:
                     cache.subscribe_failing(lambda: self._decided(key))
                     group.create_task(cache.run())
+                for runner in member.runners:
+                    group.create_task(runner.run())
                 for cache in member.caches:
                     await cache.synced()
                 self._decided(key)

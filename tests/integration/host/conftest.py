@@ -7,6 +7,7 @@ import base64
 import contextlib
 import gzip
 import json
+import os
 import signal
 import uuid
 from dataclasses import dataclass
@@ -71,6 +72,16 @@ class Fleet:
             self.members[name].processes[-1].start_again()
 
         self.background.run(start())
+
+    @contextlib.contextmanager
+    def paused_api_server(self, name: str) -> Iterator[None]:
+        """Have the API server of a DPU cluster take connections and answer nothing."""
+        pid = self.members[name].processes[-1].pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture(scope="package")

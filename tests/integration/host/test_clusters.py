@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -14,7 +15,7 @@ from dpuchain.host import members
 from dpuchain.host.members import KUBECONFIG_KEY
 
 if TYPE_CHECKING:
-    from tests.integration.host.conftest import World
+    from tests.integration.host.conftest import Place, World
 
 RECONCILED, READY = names.CHAIN_SET_RECONCILED, names.CHAIN_SET_READY
 BOTH = {"north", "south"}
@@ -164,7 +165,7 @@ async def test_cluster_that_does_not_answer_holds_up_nothing(world: World, monke
         await world.told(world.chains, "chain", RECONCILED, "False", words)
         await world.add_chain("next")
         await world.told(world.chains, "next", RECONCILED, "False", words)
-        assert world.everywhere("next") == {"north"}
+        await world.until(lambda: world.everywhere("next") == {"north"}, "in the one that answers")
         await world.client.delete(kinds.DPU_CLUSTER, world.key("south"))
         await world.told(world.chains, "next", RECONCILED, "True")
 
@@ -181,3 +182,28 @@ async def test_two_names_of_one_cluster_do_not_fight(world: World) -> None:
         await world.told(world.chains, name, RECONCILED, "True")
     now = await world.versions()
     assert {key: now[key] for key in written} == written
+
+
+async def test_cluster_that_stops_answering_in_the_midst_of_writes_holds_up_no_other(world: World) -> None:
+    """Each of its requests waits for half a minute; what an operator changes meanwhile is in the other cluster at once."""
+    for name in BOTH:
+        await world.add_cluster(name)
+    await world.add_chain()
+    await world.until(lambda: world.everywhere() == BOTH, "in both")
+    with world.fleet.paused_api_server("south"):
+        for mtu in (1300, 1301, 1302):
+            switches = [{"ports": [{"serviceInterface": {"matchLabels": {"port": "p0"}}}], "serviceMTU": mtu}]
+            patch = {"spec": {"template": {"spec": {"template": {"spec": {"switches": switches}}}}}}
+            await world.client.patch(kinds.DPU_SERVICE_CHAIN, world.key("chain"), patch)
+            async with asyncio.timeout(10):
+                await world.until(lambda mtu=mtu: mtu_in(world, world.north) == mtu, "changed in the one that answers")  # type: ignore[misc]
+        await world.add_chain("next")
+        async with asyncio.timeout(10):
+            await world.until(lambda: world.north.chain_sets.get(world.key("next")) is not None, "in the one that answers")
+    await world.until(lambda: mtu_in(world, world.south) == 1302 and world.everywhere("next") == BOTH, "changed in the other too")
+
+
+def mtu_in(world: World, place: Place) -> int:
+    found = place.chain_sets.get(world.key("chain"))
+    assert found is not None
+    return found.spec.template.spec.switches[0].service_mtu

@@ -9,6 +9,7 @@ import pytest
 
 from dpuchain.api import kinds, names
 from dpuchain.api.fleet import DPUCluster
+from dpuchain.host.delivery import Delivery, Source
 from dpuchain.host.helm import Helm
 from dpuchain.host.kinds import CHAINS
 from dpuchain.host.members import Member, Members
@@ -31,11 +32,11 @@ class Behind(Members):
 
     def __init__(self, world: World, member: Member) -> None:
         super().__init__(world.client, world.clusters)
-        self._member = member
+        self.member = member
 
     def __iter__(self) -> Iterator[tuple[DPUCluster, Member | None, str | None]]:
         for cluster in self.clusters:
-            yield cluster, self._member, None
+            yield cluster, self.member, None
 
 
 @pytest.fixture
@@ -43,6 +44,8 @@ async def behind(world: World) -> AsyncIterator[Behind]:
     await world.add_bare_cluster("north")
     await world.until(lambda: len(world.clusters) == 1, "seen")
     member = Member.of(world.key("north"), world.kubeconfig("north"))
+    for cache in member.caches:
+        cache._synced.set()
     async with member.client:
         yield Behind(world, member)
 
@@ -54,20 +57,27 @@ def objects(world: World) -> HostObjects:
 
 
 async def test_chain_stays_as_long_as_the_api_server_has_its_set(world: World, behind: Behind, objects: HostObjects) -> None:
-    loop = Projection(CHAINS, world.client, objects, behind, "host", SystemClock())
+    source = Source(CHAINS, world.client, objects, "host")
+    deliveries = {behind.member.cluster: Delivery(source, behind.member, lambda _: None)}
+    (delivery,) = deliveries.values()
+    loop = Projection(source, behind, deliveries, SystemClock())
     key = world.key("chain")
     await world.add_chain()
     await world.until(lambda: len(world.chains) == 1, "seen")
     await loop.reconcile(key)
+    await world.taken_up("chain")
+    await delivery.reconcile(key)
     await world.until(lambda: world.everywhere() == {"north"}, "written")
     await world.client.delete(kinds.DPU_SERVICE_CHAIN, key)
     await world.until(lambda: any(chain.metadata.deletion_timestamp for chain in world.chains), "being deleted")
+    await delivery.reconcile(key)
     await loop.reconcile(key)
     assert (await world.client.get(kinds.DPU_SERVICE_CHAIN, key)).metadata.finalizers == (names.DPU_SERVICE_CHAIN_FINALIZER,)
     await world.until(lambda: any(item.metadata.deletion_timestamp for item in world.north.chain_sets), "being deleted")
     await world.north.let_go()
     await world.until(lambda: len(world.north.chain_sets) == 0, "gone")
     await world.told(world.chains, "chain", names.CHAIN_SET_READY, "False", "1 objects still exist across all DPU clusters")
+    await delivery.reconcile(key)
     await loop.reconcile(key)
     await world.until(lambda: len(world.chains) == 0, "gone")
 

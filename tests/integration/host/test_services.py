@@ -217,7 +217,9 @@ async def test_controller_that_ends_during_an_installation_is_succeeded(world: W
         await first
     start()
     await world.told(world.services, "service", RECONCILED, "True")
-    assert [record.metadata.labels["status"] for record in await world.records(world.north)] == ["deployed"]
+    statuses = [record.metadata.labels["status"] for record in await world.records(world.north)]
+    # Helm may have been done just when it was ended; then its revision is the successor's too, who cannot know that.
+    assert statuses in (["deployed"], ["superseded", "deployed"])
 
 
 @pytest.mark.usefixtures("controller")
