@@ -41,6 +41,7 @@ from dpuchain.kube.writes import StatusReporter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
 
     from tests.conftest import Background
 
@@ -89,10 +90,10 @@ steps = st.one_of(
 
 @dataclass(frozen=True)
 class Machines:
-    """The API servers, and where their work is done."""
+    """The API servers of the host cluster and of the DPU clusters, and the kubeconfigs by which controllers reach them."""
 
-    host: Cluster
-    members: Mapping[str, Cluster]
+    clusters: Mapping[str, Cluster]
+    doors: Mapping[str, Path]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def machines(make_cluster: Callable[..., Cluster], background: Background) -> Ma
     clusters = {name: make_cluster(name) for name in PROCESSES}
     for cluster in clusters.values():
         background.run(define_kinds(cluster))
-    return Machines(clusters["host"], {name: clusters[name] for name in MEMBERS})
+    return Machines(clusters, {name: cluster.kubeconfig for name, cluster in clusters.items()})
 
 
 @settings(
@@ -119,7 +120,7 @@ def test_the_world_ends_as_the_core_says(machines: Machines, sequence: list[Any]
 
 
 async def _play(machines: Machines, sequence: list[Any]) -> None:
-    async with _world(machines) as world:
+    async with open_world(machines) as world:
         for process in PROCESSES:
             world.start(process)
         for step in sequence:
@@ -250,10 +251,10 @@ class World:
         if process in self._tasks:
             return
         if process == "host":
-            client = Client.from_kubeconfig(self._machines.host.kubeconfig, user_agent="dpuchain-host")
+            client = Client.from_kubeconfig(self._machines.doors["host"], user_agent="dpuchain-host")
             work = run_host(client, Helm("helm-is-not-used", {}), "", None)
         else:
-            work = run_dpu(Client.from_kubeconfig(self._machines.members[process].kubeconfig, user_agent="dpuchain-dpu"), "", None)
+            work = run_dpu(Client.from_kubeconfig(self._machines.doors[process], user_agent="dpuchain-dpu"), "", None)
         self._tasks[process] = asyncio.ensure_future(work)
 
     async def stop(self) -> None:
@@ -334,14 +335,15 @@ def _compare(what: str, wanted: list[Any], present: Cache[Any]) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def _world(machines: Machines) -> AsyncIterator[World]:
+async def open_world(machines: Machines) -> AsyncIterator[World]:
     """A namespace of the example's own, two DPUClusters with two nodes each, nothing at work yet; all of it is gone afterwards."""
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     async with contextlib.AsyncExitStack() as stack:
-        host = await stack.enter_async_context(Client.from_kubeconfig(machines.host.kubeconfig, user_agent="tests"))
+        host = await stack.enter_async_context(Client.from_kubeconfig(machines.clusters["host"].kubeconfig, user_agent="tests"))
         places = {}
-        for name, cluster in machines.members.items():
-            places[name] = Member(await stack.enter_async_context(Client.from_kubeconfig(cluster.kubeconfig, user_agent="tests")))
+        for name in MEMBERS:
+            kubeconfig = machines.clusters[name].kubeconfig
+            places[name] = Member(await stack.enter_async_context(Client.from_kubeconfig(kubeconfig, user_agent="tests")))
         world = World(machines, namespace, host, await cluster_identity(host), places)
         tasks = [asyncio.create_task(cache.run()) for cache in world.caches]
         stack.push_async_callback(asyncio.wait, tasks)
@@ -351,7 +353,7 @@ async def _world(machines: Machines) -> AsyncIterator[World]:
         tasks += [asyncio.create_task(place.act()) for place in places.values()]
         await host.create(kinds.NAMESPACE, Metadata(metadata=ObjectMeta(name=namespace)))
         for name, place in places.items():
-            await _add_cluster(host, namespace, name, machines.members[name].kubeconfig.read_bytes())
+            await _add_cluster(host, namespace, name, machines.doors[name].read_bytes())
             for node in NODES:
                 with contextlib.suppress(AlreadyExists):
                     await place.client.create(kinds.NODE, Metadata(metadata=ObjectMeta(name=node)))

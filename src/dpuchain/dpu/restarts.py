@@ -28,7 +28,7 @@ from dpuchain.chain.restarts import MARK_FORMAT, Circumstances, Limit, Place
 from dpuchain.dpu.world import BY_NODE, BY_SET, RESTARTING, ClusterObjects
 from dpuchain.kube.cache import Change
 from dpuchain.kube.client import Client
-from dpuchain.kube.errors import Conflict, KubeError, NotFound
+from dpuchain.kube.errors import KubeError, NotFound
 from dpuchain.kube.events import EventRecorder
 from dpuchain.runtime.clock import Clock
 
@@ -215,7 +215,7 @@ class Restarts:
         }
         try:
             await self._client.request("POST", path, body=msgspec.json.encode(eviction))
-        except (NotFound, Conflict) as error:
+        except NotFound as error:
             _log.debug("not there to be evicted", pod=str(key), error=str(error))
             return
         except KubeError as error:

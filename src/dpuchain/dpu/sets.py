@@ -23,7 +23,7 @@ from dpuchain.dpu.ledger import Ledger
 from dpuchain.dpu.world import BY_NODE, BY_SET, ClusterObjects
 from dpuchain.kube.cache import Change
 from dpuchain.kube.client import Client
-from dpuchain.kube.errors import Conflict, Invalid, KubeError, NotFound
+from dpuchain.kube.errors import Invalid, KubeError, NotFound
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
 from dpuchain.runtime.bucket import TokenBuckets
 from dpuchain.runtime.clock import Clock
@@ -265,13 +265,13 @@ class SetLoop:
     async def _let_go(self, resource: Any, item: Any, finalizer: str) -> None:
         try:
             await remove_finalizer(self._client, resource, item, finalizer)
-        except (NotFound, Conflict) as error:  # it is gone, or the watch brings what changed
+        except NotFound as error:
             _log.debug("finalizer not removed", object=str(key_of(item)), error=str(error))
 
     async def _delete(self, child: Any) -> None:
         try:
             await self._client.delete(self._kind.child, key_of(child), uid=child.metadata.uid)
-        except (NotFound, Conflict) as error:
+        except NotFound as error:
             _log.debug("not there to be deleted", object=str(key_of(child)), error=str(error))
 
 

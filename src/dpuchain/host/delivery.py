@@ -18,7 +18,7 @@ from dpuchain.host.kinds import ProjectedKind
 from dpuchain.host.members import Member
 from dpuchain.host.world import HostObjects
 from dpuchain.kube.client import Client
-from dpuchain.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from dpuchain.kube.errors import AlreadyExists, KubeError, NotFound
 from dpuchain.kube.patches import needs_apply
 from dpuchain.runtime.errors import Unfinished
 
@@ -142,7 +142,7 @@ class Delivery:
             return
         try:
             await self._member.client.delete(self._kind.set, key_of(live), uid=live.metadata.uid)
-        except (NotFound, Conflict) as error:
+        except NotFound as error:
             _log.debug("not there to be deleted", set=str(key_of(live)), error=str(error))
 
     async def _end(self, wanted: Any, uid: str) -> Outcome:
