@@ -19,6 +19,7 @@ from dpuchain.kube.events import EventRecorder
 from dpuchain.kube.patches import needs_apply
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
 from dpuchain.runtime.clock import Clock
+from dpuchain.runtime.convergence import Convergence
 
 DEPRECATED = "spec.clusterSelector is deprecated: use spec.dpuClusterSelector, which wins where both are set"
 
@@ -37,6 +38,7 @@ class Projection:
         self._clock = clock
         self._reporter: StatusReporter[Any] = StatusReporter(source.client, source.kind.resource, HOST_FIELD_OWNER)
         self._events = EventRecorder(source.client, HOST_FIELD_OWNER)
+        self._convergence = Convergence(source.kind.resource.kind, clock)
         self._warned: dict[ObjectKey, str] = {}
         """The uids of the objects that were warned of the deprecated field."""
 
@@ -46,6 +48,7 @@ class Projection:
         if item is None:
             self._reporter.forget(key)
             self._warned.pop(key, None)
+            self._convergence.forget(key)
             return
         try:
             if item.metadata.deletion_timestamp is not None:
@@ -79,6 +82,7 @@ class Projection:
                 elif member is not None and self._is_there(item, member):
                     stale.append(key_of(cluster))
         findings = summarize_clusters(self._kind.reconciled, self._kind.ready, selected, stale, problem)
+        self._convergence.saw(item, item.status.observed_generation, ready=all(finding.status == "True" for finding in findings))
         await self._reporter.report(item, findings, self._clock.now())
 
     def _in(self, cluster: ObjectKey, member: Member | None, trouble: str | None, item: Any) -> InCluster:
