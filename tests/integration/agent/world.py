@@ -18,6 +18,7 @@ from dpuchain.kube.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from dpuchain.kube.client import Client
     from dpuchain.lab.openvswitch import OpenVSwitch
@@ -112,6 +113,19 @@ class World:
         return (
             f"port {_datapath_number(datapath, target)}" == f"port {actions.removeprefix('Datapath actions: ').strip()}" and other != "-1"
         )
+
+
+def add_device(sysfs: Path, name: str, port_name: str) -> None:
+    """Have `sysfs` show a device of a BlueField's NIC that the kernel calls `port_name`."""
+    function = sysfs / "devices/0000:03:00.0"
+    function.mkdir(parents=True, exist_ok=True)
+    (function / "vendor").write_text("0x15b3")
+    (function / "device").write_text("0xa2dc")
+    device = sysfs / "class/net" / name
+    device.mkdir()
+    (device / "phys_switch_id").write_text("1")
+    (device / "phys_port_name").write_text(port_name)
+    (device / "device").symlink_to(function)
 
 
 def _datapath_number(show: str, name: str) -> str:
