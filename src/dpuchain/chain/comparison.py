@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from dpuchain.api.meta import Object, ObjectKey, key_of
 from dpuchain.chain.fleet import Fleet, Place, Source
-from dpuchain.chain.foresight import Foresight, Identity, Issue, foresee, holders_of
+from dpuchain.chain.foresight import Foresight, foresee, holders_of
 from dpuchain.chain.nodes import Nodes
 from dpuchain.chain.selectors import Requirements, described, implies
 
@@ -32,17 +31,6 @@ class Standing:
     """That selector; empty where it picks every node."""
     before: Foresight
     after: Foresight
-
-    @cached_property
-    def fresh(self) -> tuple[Issue, ...]:
-        """What is wrong after and was not before."""
-        known = {identity for issue in self.before.issues for identity in issue.identities}
-        return tuple(issue for issue in self.after.issues if not known.issuperset(issue.identities))
-
-    @property
-    def identities(self) -> frozenset[Identity]:
-        """What is wrong after."""
-        return frozenset(identity for issue in self.after.issues for identity in issue.identities)
 
 
 def compare(before: Fleet, after: Fleet, focus: Collection[Place] | None = None) -> list[Standing]:

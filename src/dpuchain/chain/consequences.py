@@ -127,7 +127,7 @@ def replaced_by_helm(before: Fleet, after: Fleet, service: DPUService | None) ->
         return []
     identity = Service(key.namespace, service_id(old))
     found = []
-    for cluster in sorted(after.clusters):
+    for cluster in sorted(key for key in after.clusters if after.installs(new, key)):
         counts = Counter[str]()
         for group in after.member(cluster).pods.groups(identity):
             counts.update(group.counts)
@@ -142,3 +142,15 @@ def _digest(service: DPUService, fleet: Fleet) -> str | None:
     if interface_problems(service, interfaces, (fleet.services or {}).values()):
         return None
     return release_of(service, interfaces).digest
+
+
+def releases(fleet: Fleet, cluster: ObjectKey | None, earlier: Fleet) -> dict[ObjectKey, str]:
+    """What tells each release in a cluster (None: in the host cluster) from another one, by its service. One that is paused is as it was
+    earlier; one with something wrong about its interfaces is not there.
+    """
+    found = {}
+    for key, service in sorted((fleet.services or {}).items()):
+        source, world = (service, fleet) if not service.spec.paused else ((earlier.services or {}).get(key), earlier)
+        if source is not None and fleet.installs(service, cluster) and (digest := _digest(source, world)) is not None:
+            found[key] = digest
+    return found

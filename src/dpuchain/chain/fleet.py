@@ -25,7 +25,7 @@ from dpuchain.chain.expand import Maker, chain_maker, interface_maker, set_of_ch
 from dpuchain.chain.nodes import Nodes, Pods, Service
 from dpuchain.chain.ports import claim_of, function_of, service_of
 from dpuchain.chain.problems import Problem, Ref, ref
-from dpuchain.chain.project import chain_set_of, cluster_selector, interface_set_of, is_ours, owner_conflict, selects
+from dpuchain.chain.project import chain_set_of, cluster_selector, interface_set_of, is_from, is_ours, owner_conflict, selects
 from dpuchain.chain.release import service_id
 from dpuchain.chain.selectors import Requirements, matches, requirements
 from dpuchain.chain.selectors import problem as selector_problem
@@ -103,7 +103,9 @@ class Source:
     @cached_property
     def example(self) -> ServiceChain | ServiceInterface:
         """A node object of it, on a node that stands for each."""
-        return self.made if self.maker is None else self.maker.on_node(ANYWHERE, ())[0]
+        child: Any = self.made if self.maker is None else self.maker.on_node(ANYWHERE, ())[0]
+        assert isinstance(child, ServiceChain | ServiceInterface), "what is no set is a node object"
+        return child
 
     @cached_property
     def maker(self) -> Maker[Any] | None:
@@ -276,11 +278,8 @@ class Fleet:
 
     def selects(self, source: Source, cluster: ObjectKey) -> bool:
         """Whether an object of the host cluster belongs into a DPU cluster. One whose serviceMTU is too large is written nowhere."""
-        return (
-            cluster in self.clusters
-            and selects(cluster_selector(source.item.spec), self.clusters[cluster])
-            and self.mtu_problem(source) is None
-        )
+        there, selector = self.clusters.get(cluster), cluster_selector(source.item.spec)
+        return there is not None and selects(selector, there) and self.mtu_problem(source) is None
 
     def mtu_problem(self, source: Source) -> Problem | None:
         """Why the serviceMTU of a source is too large; None if it is not."""
@@ -297,21 +296,28 @@ class Fleet:
         """The services that have pods in a DPU cluster, or will; None if each has."""
         if self.services is None:
             return None
-        there = self.clusters.get(cluster)
         wanted = {
             Service(service.metadata.namespace, service_id(service))
             for service in self.services.values()
-            if there is not None and not service.spec.deploy_in_cluster
-            if matches(service.spec.dpu_cluster_selector, there.metadata.labels)
+            if self.installs(service, cluster)
         }
         return frozenset(wanted | self.member(cluster).pods.services.keys())
+
+    def installs(self, service: DPUService, cluster: ObjectKey | None) -> bool:
+        """Whether a service is to be in a DPU cluster; in the host cluster, if that is None."""
+        if cluster is None or service.spec.deploy_in_cluster:
+            return cluster is None and bool(service.spec.deploy_in_cluster)
+        there = self.clusters.get(cluster)
+        return there is not None and matches(service.spec.dpu_cluster_selector, there.metadata.labels)
 
     def _is_followed(self, source: Source) -> bool:
         """Whether a set in a DPU cluster is, or becomes, that of an object of the host cluster."""
         assert source.place.cluster is not None, "asked of what is in a DPU cluster"
         kind = {"ServiceChainSet": "DPUServiceChain", "ServiceInterfaceSet": "DPUServiceInterface"}.get(source.place.kind, "")
         owner = self.sources.get(Place(None, kind, source.place.key))
-        if owner is None or owner_conflict(source.made, owner.made) is not None or self.mtu_problem(owner) is not None:
+        if owner is None:  # a set of this host cluster whose object is gone goes too
+            return bool(self.host) and is_from(source.made, self.host)
+        if owner_conflict(source.made, owner.made) is not None or self.mtu_problem(owner) is not None:
             return False  # a set whose object cannot be written stays as it is
         return self.selects(owner, source.place.cluster) or _is_made_from(source, owner)
 

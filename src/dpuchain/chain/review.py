@@ -16,16 +16,12 @@ from dpuchain.api.service import DPUService
 from dpuchain.chain.comparison import Standing, compare
 from dpuchain.chain.consequences import Restart, losses, replaced_by_helm, restarts
 from dpuchain.chain.fields import deprecated_fields
+from dpuchain.chain.findings import REFUSED, WARNED, Found, among_objects, on_nodes, where
 from dpuchain.chain.fleet import Fleet, Place, Source
-from dpuchain.chain.foresight import Identity, Issue
+from dpuchain.chain.foresight import Issue
 from dpuchain.chain.objects import same_service_id, service_issues, source_issues
-from dpuchain.chain.problems import Kind, Ref
+from dpuchain.chain.problems import Ref
 from dpuchain.chain.selectors import matches
-
-REFUSED: frozenset[Kind] = frozenset({"port", "vlan", "switch", "several", "mtu", "service", "impossible", "dead"})
-WARNED: frozenset[Kind] = frozenset({"none", "name", "follows"})
-LISTED = 3
-"""Nodes that a sentence names before it only counts."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +32,6 @@ class Verdict:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Found:
-    """Something wrong that would be new, and where: nowhere in particular if no node has part in it."""
-
-    issue: Issue
-    identities: frozenset[Identity]
-    standings: tuple[Standing, ...] = ()
-
-
 def review(fleet: Fleet, old: Any, new: Any, cluster: ObjectKey | None = None) -> Verdict:
     """Judge that `old` becomes `new`, in the host cluster or in a DPU cluster: None where it is created, or deleted."""
     item = new if new is not None else old
@@ -52,16 +39,13 @@ def review(fleet: Fleet, old: Any, new: Any, cluster: ObjectKey | None = None) -
     itself = Ref(type(item).__name__, key_of(item))
     place = Place(cluster, *itself)
     standings = _standings(before, after, item, place)
-    found = [*_among_objects(before, after, item, place), *_on_nodes(standings)]
-    if isinstance(item, DPUCluster):
-        mine = [entry for entry in found if any(standing.cluster == itself.key for standing in entry.standings)]
-    else:
-        mine = [entry for entry in found if any(itself in identity.between for identity in entry.identities)]
+    found = [*among_objects(_judged(before, item, place), _judged(after, item, place)), *on_nodes(standings)]
+    mine = [entry for entry in found if itself in entry.between or (isinstance(item, DPUCluster) and entry.standings)]
     warnings = [*_warnings(before, after, item, place), *_lost(standings, itself), *_restarted(before, after, item, standings)]
     if new is None:
         return Verdict((), _unique(warnings))
-    refusals = [_sentence(entry, itself) for entry in mine if entry.issue.problem.kind in REFUSED]
-    warnings += [_sentence(entry, itself) for entry in mine if entry.issue.problem.kind in WARNED]
+    refusals = [_sentence(entry, itself) for entry in mine if entry.kind in REFUSED]
+    warnings += [_sentence(entry, itself) for entry in mine if entry.kind in WARNED]
     return Verdict(_unique(refusals), _unique(warnings))
 
 
@@ -77,58 +61,20 @@ def _standings(before: Fleet, after: Fleet, item: Any, place: Place) -> list[Sta
     return compare(before, after, {place})
 
 
-def _on_nodes(standings: Iterable[Standing]) -> Iterator[Found]:
-    """What would be wrong on nodes, each once; on nodes that only might be, only what cannot be right."""
-    found: dict[frozenset[Identity], Found] = {}
-    for standing in standings:
-        known = {identity for issue in standing.before.issues for identity in issue.identities}
-        for issue in standing.fresh:
-            if standing.nodes or issue.problem.kind in REFUSED:
-                identities = frozenset(issue.identities) - known
-                there = found.get(identities, Found(issue, identities))
-                found[identities] = Found(there.issue, identities, (*there.standings, standing))
-    yield from found.values()
-
-
-def _among_objects(before: Fleet, after: Fleet, item: Any, place: Place) -> Iterator[Found]:
-    def judged(fleet: Fleet) -> Iterator[Issue]:
-        if isinstance(item, DPFOperatorConfig):
-            yield from (issue for source in fleet.sources.values() for issue in source_issues(fleet, source))
-        elif place in fleet.sources:
-            yield from source_issues(fleet, fleet.sources[place])
-        yield from service_issues(fleet)
-
-    known = {identity for issue in judged(before) for identity in issue.identities}
-    for issue in judged(after):
-        if not known.issuperset(issue.identities):
-            yield Found(issue, frozenset(issue.identities) - known)
+def _judged(fleet: Fleet, item: Any, place: Place) -> Iterator[Issue]:
+    """What is wrong with the objects that have to do with one, nodes aside."""
+    if isinstance(item, DPFOperatorConfig):
+        yield from (issue for source in fleet.sources.values() for issue in source_issues(fleet, source))
+    elif place in fleet.sources:
+        yield from source_issues(fleet, fleet.sources[place])
+    yield from service_issues(fleet)
 
 
 def _sentence(found: Found, itself: Ref) -> str:
     """Who is at odds with whom, where, and the words in which it would be told on the nodes."""
-    between = {ref for identity in found.identities for ref in identity.between}
-    others = [str(ref) for ref in sorted(between - {itself})]
-    head = f"{itself} conflicts with {', '.join(others)}" if others and found.issue.problem.kind in REFUSED else str(itself)
-    return f"{head}{_where(found.standings)}: {found.issue.problem}"
-
-
-def _where(standings: Sequence[Standing]) -> str:
-    if not standings:
-        return ""
-    real = [standing for standing in standings if standing.nodes]
-    if not real:
-        first = standings[0]
-        return f" {first.where} on any node" + (f" that selector {first.selector} picks" if first.selector else "")
-    parts = []
-    for cluster in dict.fromkeys(standing.where for standing in real):
-        nodes = sorted(node for standing in real if standing.where == cluster for node in standing.nodes)
-        parts.append(f" {cluster} on {_listed(nodes)}")
-    return ",".join(parts)
-
-
-def _listed(nodes: Sequence[str]) -> str:
-    shown = ", ".join(nodes[:LISTED])
-    return f"node {shown}" if len(nodes) == 1 else f"nodes {shown}" + (f" and {len(nodes) - LISTED} more" if len(nodes) > LISTED else "")
+    others = [str(ref) for ref in found.between if ref != itself]
+    head = f"{itself} conflicts with {', '.join(others)}" if others and found.kind in REFUSED else str(itself)
+    return f"{head}{found.where}: {found.issue.problem}"
 
 
 def _warnings(before: Fleet, after: Fleet, item: Any, place: Place) -> Iterator[str]:
@@ -163,13 +109,13 @@ def _selects_nothing(fleet: Fleet, source: Source) -> Iterator[str]:
 
 def _lost(standings: Iterable[Standing], itself: Ref) -> Iterator[str]:
     """The interfaces that other chains, which have them now, would lose."""
-    where: dict[tuple[Ref, Ref], list[Standing]] = {}
+    lost: dict[tuple[Ref, Ref], list[Standing]] = {}
     for standing in standings:
         for loss in losses(standing) if standing.nodes else ():
             if loss.chain != itself:
-                where.setdefault((loss.chain, loss.interface), []).append(standing)
-    for (chain, interface), there in where.items():
-        yield f"{interface} is taken from {chain}, which works with it now,{_where(there)}"
+                lost.setdefault((loss.chain, loss.interface), []).append(standing)
+    for (chain, interface), there in lost.items():
+        yield f"{interface} is taken from {chain}, which works with it now,{where(there)}"
 
 
 def _restarted(before: Fleet, after: Fleet, item: Any, standings: Sequence[Standing]) -> Iterator[str]:

@@ -26,7 +26,9 @@ from tests.worlds import (
 
 from dpuchain.api.meta import key_of
 from dpuchain.chain.comparison import compare
+from dpuchain.chain.findings import on_nodes
 from dpuchain.chain.fleet import Fleet, Place
+from dpuchain.chain.problems import Ref
 from dpuchain.chain.review import Verdict, review
 
 
@@ -141,10 +143,10 @@ def test_what_is_near_an_object_is_all_that_it_can_have_to_do_with(before: list[
     def fresh(focus: set[Place] | None) -> set[Any]:
         return {
             (standing.cluster, name, identity)
-            for standing in compare(one, other, focus)
-            for issue in standing.fresh
-            for identity in issue.identities
-            if any(ref.key == place.key and ref.kind == place.kind for ref in identity.between)
+            for found in on_nodes(compare(one, other, focus))
+            for standing in found.standings
+            for identity in found.identities
+            if Ref(place.kind, place.key) in identity.between
             for name in standing.nodes
         }
 
