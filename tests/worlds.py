@@ -118,7 +118,7 @@ def node_chain(name: str, on: str, *switches: tuple[str, ...], **about: Any) -> 
 
 def fleet(*items: Any, north: Any = (), south: Any = ()) -> Fleet:
     """A fleet of these objects; `north` and `south` are those of two DPU clusters, which are there if anything is in them."""
-    found = Fleet(high_speed_mtu=9000)
+    found = Fleet(config=config(9000))
     for item in items:
         found = found.put(item)
     for key, inside in ((NORTH, north), (SOUTH, south)):

@@ -198,8 +198,13 @@ class Fleet:
     interfaces: Mapping[ObjectKey, DPUServiceInterface] = field(default_factory=dict)
     services: Mapping[ObjectKey, DPUService] | None = field(default_factory=dict)
     """None where they cannot be seen, as from inside a DPU cluster: then each service is taken to have its pods."""
-    high_speed_mtu: int | None = None
-    """The bound of each serviceMTU; None where it cannot be seen."""
+    config: DPFOperatorConfig | None = field(default_factory=DPFOperatorConfig)
+    """The settings in force, which are their defaults where there are none; None where they cannot be seen."""
+
+    @property
+    def high_speed_mtu(self) -> int | None:
+        """The bound of each serviceMTU; None where it cannot be seen."""
+        return self.config.spec.networking.high_speed_mtu if self.config is not None else None
 
     def changed(self, old: Any, new: Any, cluster: ObjectKey | None = None) -> Fleet:
         """After `old`, an object of the host cluster or of a DPU cluster, became `new`: None where there was none, or is none any more.
@@ -226,9 +231,7 @@ class Fleet:
                 return replace(self, services=_with(self.services or {}, key_of(item), new))
             case DPUCluster() as item:
                 return replace(self, clusters=_with(self.clusters, key_of(item), new))
-        if new is None or not is_in_force(new):
-            return self  # without a configuration, what was in force last goes on being so
-        return replace(self, high_speed_mtu=new.spec.networking.high_speed_mtu)
+        return replace(self, config=new or DPFOperatorConfig()) if is_in_force(new or old) else self
 
     def _changed_source(self, old: Any, new: Any) -> Fleet:
         """An object of the host cluster that goes takes along the sets that were made from it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from dpuchain.api.meta import Object, ObjectKey
 from dpuchain.api.names import TEMPLATE_DIGEST_ANNOTATION
@@ -14,6 +16,7 @@ from dpuchain.chain.consequences import Path, Restart, paths, releases, replaced
 from dpuchain.chain.findings import REFUSED, WARNED, Found, among_objects, on_nodes
 from dpuchain.chain.fleet import Fleet
 from dpuchain.chain.foresight import Foresight
+from dpuchain.chain.manifests import Manifest, present
 from dpuchain.chain.objects import issues
 from dpuchain.chain.problems import Ref, ref
 from dpuchain.flows.diff import diff
@@ -26,11 +29,13 @@ Action = Literal["create", "change", "delete"]
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one object, port or release."""
+    """What becomes of one object, port or release, with its content before and after."""
 
     action: Action
     kind: str
     name: str
+    old: Any = field(default=None, repr=False)
+    new: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,8 @@ class Plan:
         return bool(self.clusters or self.nodes)
 
 
-def plan(before: Fleet, after: Fleet, applied: Iterable[Change] = (), concerned: Collection[Ref] = ()) -> Plan:
-    """What makes the one world into the other; `applied` is what happens to the objects of the host cluster themselves.
+def plan(before: Fleet, after: Fleet, host: Iterable[Change] = (), concerned: Collection[Ref] = ()) -> Plan:
+    """What makes the one world into the other; `host` is what happens to the objects of the host cluster.
 
     Of what is wrong afterwards is told what is new, and what has to do with the objects that are `concerned`.
     """
@@ -105,7 +110,7 @@ def plan(before: Fleet, after: Fleet, applied: Iterable[Change] = (), concerned:
     found = [*among_objects(issues(before), issues(after), concerned), *on_nodes(standings, concerned)]
     services = sorted((after.services or {}).values(), key=lambda service: service.metadata.name)
     return Plan(
-        clusters=tuple(change for change in _in_clusters(before, after, applied) if change.objects),
+        clusters=tuple(change for change in _in_clusters(before, after, host) if change.objects),
         nodes=nodes,
         restarts=tuple(restarts(standings, before)),
         replaced=tuple(restart for service in services for restart in replaced_by_helm(before, after, service)),
@@ -115,8 +120,8 @@ def plan(before: Fleet, after: Fleet, applied: Iterable[Change] = (), concerned:
     )
 
 
-def _in_clusters(before: Fleet, after: Fleet, applied: Iterable[Change]) -> Iterator[ClusterChange]:
-    yield ClusterChange(None, (*applied, *_releases(before, after, None)))
+def _in_clusters(before: Fleet, after: Fleet, host: Iterable[Change]) -> Iterator[ClusterChange]:
+    yield ClusterChange(None, (*host, *_releases(before, after, None)))
     for cluster in sorted({*before.clusters, *after.clusters, *before.members, *after.members}):
         sets = changes(_sets(before, cluster), _sets(after, cluster))
         yield ClusterChange(cluster, (*sets, *_releases(before, after, cluster)))
@@ -130,21 +135,36 @@ def _releases(before: Fleet, after: Fleet, cluster: ObjectKey | None) -> Iterato
     )
 
 
-def _sets(fleet: Fleet, cluster: ObjectKey) -> dict[tuple[str, str], Hashable]:
-    return {(type(source.made).__name__, str(source.place.key)): _essence(source.made) for source in fleet.placed(cluster)}
+def _sets(fleet: Fleet, cluster: ObjectKey) -> dict[tuple[str, str], Any]:
+    return {(type(source.made).__name__, str(source.place.key)): essence(source.made) for source in fleet.placed(cluster)}
 
 
 def _objects(foreseen: Foresight) -> dict[tuple[str, str], Any]:
     """The objects on a node, each under the key of what it comes from: what its own name is differs from node to node."""
     known: tuple[Object, ...] = (*foreseen.interfaces, *foreseen.chains)
     items = {ref(type(item).__name__, item): item for item in known}
-    return {(there.kind, str(foreseen.origin(there).key)): _essence(item) for there, item in items.items()}
+    return {(there.kind, str(foreseen.origin(there).key)): essence(item) for there, item in items.items()}
 
 
-def _essence(item: Object) -> Any:
-    """What of an object is written by us, but for what follows from the rest."""
+def essence(item: Object) -> dict[str, Any]:
+    """What of an object is written by people and by us, but for what follows from the rest."""
     annotations = {key: value for key, value in item.metadata.annotations.items() if key != TEMPLATE_DIGEST_ANNOTATION}
-    return item.metadata.labels, annotations, getattr(item, "spec", None)
+    content = {"labels": item.metadata.labels, "annotations": annotations, "spec": msgspec.to_builtins(getattr(item, "spec", None))}
+    return {key: value for key, value in content.items() if value}
+
+
+def applied(before: Fleet, after: Fleet, manifests: Iterable[Manifest]) -> list[Change]:
+    """What happens to the objects of the host cluster that manifests name."""
+    wanted = [manifest for manifest in manifests if manifest.cluster is None]
+    known = [
+        {_title(manifest): essence(item) for manifest in wanted if (item := present(fleet, manifest)) is not None}
+        for fleet in (before, after)
+    ]
+    return list(changes(*known))
+
+
+def _title(manifest: Manifest) -> tuple[str, str]:
+    return manifest.ref.kind, str(manifest.ref.key)
 
 
 def changes(before: Mapping[tuple[str, str], Any], after: Mapping[tuple[str, str], Any]) -> Iterator[Change]:
@@ -152,7 +172,7 @@ def changes(before: Mapping[tuple[str, str], Any], after: Mapping[tuple[str, str
     for kind, name in sorted({*before, *after}):
         old, new = before.get((kind, name)), after.get((kind, name))
         if old != new:
-            yield Change("create" if old is None else "delete" if new is None else "change", kind, name)
+            yield Change("create" if old is None else "delete" if new is None else "change", kind, name, old, new)
 
 
 def _on_nodes(standing: Standing) -> NodeChange:
@@ -171,7 +191,15 @@ def _on_nodes(standing: Standing) -> NodeChange:
 
 def _ports(foreseen: Foresight) -> dict[tuple[str, str], Any]:
     """The ports of the bridge, each with what it is to be: its owner is part of that."""
-    return {("port", port.name): foreseen.ports.wanted.get(port.name, port.dpf_id) for port in foreseen.world.ports.values()}
+    return {("port", port.name): _port(foreseen, port.name, port.dpf_id or "") for port in foreseen.world.ports.values()}
+
+
+def _port(foreseen: Foresight, name: str, mark: str) -> dict[str, Any]:
+    wanted = foreseen.ports.wanted.get(name)
+    if wanted is None:
+        return {"pod": mark.rpartition("/")[0]}
+    peer = {"peer": f"{wanted.peer.name} on {wanted.peer.bridge}", "peerExternalIDs": dict(wanted.peer.external_ids)} if wanted.peer else {}
+    return {"owner": str(foreseen.origin(Ref("ServiceInterface", wanted.owner))), **wanted.external_ids, **peer}
 
 
 def _flows(before: Foresight, after: Foresight) -> FlowChange:

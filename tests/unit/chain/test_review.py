@@ -105,7 +105,7 @@ MEMBER_CASES: list[tuple[Any, Any, list[Any], list[str]]] = [
 
 @pytest.mark.parametrize(("old", "new", "others", "words"), MEMBER_CASES)
 def test_objects_made_by_hand_in_a_dpu_cluster(old: Any, new: Any, others: list[Any], words: list[str]) -> None:
-    world = Fleet(services=None)
+    world = Fleet(services=None, config=None)
     for item in [*NODES, *others, *([old] if old is not None else [])]:
         world = world.put(item, NORTH)
     verdict = review(world, old, new, NORTH)
