@@ -261,6 +261,11 @@ class Fleet:
         """With a DPU cluster's nodes and pods as given."""
         return replace(self, members={**self.members, cluster: member})
 
+    def forget(self, cluster: ObjectKey) -> Fleet:
+        """With nothing known of what is in a DPU cluster."""
+        sources = {place: source for place, source in self.sources.items() if place.cluster != cluster}
+        return replace(self, members=_with(self.members, cluster, None), sources=sources)
+
     def member(self, cluster: ObjectKey) -> Member:
         """What is in a DPU cluster; nothing if that is not known."""
         return self.members.get(cluster, Member())
