@@ -9,12 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
 
+from dpuchain.api.conditions import is_true
 from dpuchain.api.meta import Object, ObjectKey, key_of
+from dpuchain.api.names import INTERFACE_RECONCILED
 from dpuchain.chain.fleet import Fleet, Place, Source
 from dpuchain.chain.foresight import Foresight, foresee, holders_of
 from dpuchain.chain.nodes import Nodes
+from dpuchain.chain.ports import claim_of, dpf_id_of
 from dpuchain.chain.selectors import Requirements, described, implies
+
+_Picked: TypeAlias = Sequence[tuple[Source, frozenset[str]]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,12 @@ def compare(before: Fleet, after: Fleet, focus: Collection[Place] | None = None)
     return found + list(_nowhere(before, after, kept, focus))
 
 
+def at_node(before: Fleet, after: Fleet, cluster: ObjectKey, node: str) -> Standing:
+    """What would be on one node, whichever others are equal to it: only names of objects differ between those."""
+    there = _Cluster(before, after, cluster, None, None)
+    return there.standing((node,))
+
+
 class _Cluster:
     """One DPU cluster in both worlds."""
 
@@ -61,29 +74,46 @@ class _Cluster:
         """Of the nodes that exist, and of those that might."""
         if self._focus is not None and not any(source.place in self._focus for source in (*self._sources_before, *self._sources_after)):
             return
-        before, after = self._before.member(self._cluster).nodes, self._after.member(self._cluster).nodes
-        picked_before = [(source, source.picked(before)) for source in self._sources_before]
-        picked_after = [(source, source.picked(after)) for source in self._sources_after]
         covered: list[set[Place]] = []
-        for nodes in self._classes(picked_before, picked_after, before, after):
-            names = tuple(sorted(nodes))
-            here_before = [source for source, picked in picked_before if names[0] in picked]
-            here_after = [source for source, picked in picked_after if names[0] in picked]
-            covered.append({source.place for source in here_after})
-            node_before, node_after = before.items.get(names[0]), after.items.get(names[0])
-            first = self._foresee(self._before, here_before, node_before, {})
-            second = self._foresee(self._after, here_after, node_after, holders_of(first))
-            yield Standing(self._cluster, f"in DPUCluster {self._cluster}", names, "", first, second)
+        for nodes in self._classes():
+            standing = self.standing(tuple(sorted(nodes)))
+            covered.append({source.place for source in standing.after.origins.values()})
+            yield standing
         yield from self._imagined(covered)
 
-    def _classes(
-        self,
-        picked_before: Sequence[tuple[Source, frozenset[str]]],
-        picked_after: Sequence[tuple[Source, frozenset[str]]],
-        before: Nodes,
-        after: Nodes,
-    ) -> list[frozenset[str]]:
+    @cached_property
+    def _nodes(self) -> tuple[Nodes, Nodes]:
+        return self._before.member(self._cluster).nodes, self._after.member(self._cluster).nodes
+
+    @cached_property
+    def _picked(self) -> tuple[_Picked, _Picked]:
+        """The sources with the nodes that each is on."""
+        before, after = self._nodes
+        return (
+            [(source, source.picked(before)) for source in self._sources_before],
+            [(source, source.picked(after)) for source in self._sources_after],
+        )
+
+    def standing(self, names: tuple[str, ...]) -> Standing:
+        """Of equal nodes: worked out for the first."""
+        here_before, here_after = ([source for source, picked in found if names[0] in picked] for found in self._picked)
+        node_before, node_after = (nodes.items.get(names[0]) for nodes in self._nodes)
+        first = self._foresee(self._before, here_before, node_before, self._held(names[0]))
+        second = self._foresee(self._after, here_after, node_after, holders_of(first))
+        return Standing(self._cluster, f"in DPUCluster {self._cluster}", names, "", first, second)
+
+    def _held(self, node: str) -> dict[str, str]:
+        """The marks of the interfaces of which it is known that they have their port."""
+        found = {}
+        for (kind, _, on), items in self._before.member(self._cluster).existing.items():
+            if on == node and kind == "ServiceInterface":
+                working = (item for item in items if is_true(item.status.conditions, INTERFACE_RECONCILED, item.metadata.generation))
+                found.update({port: dpf_id_of(item) for item in working if (port := claim_of(item).port) is not None})
+        return found
+
+    def _classes(self) -> list[frozenset[str]]:
         """The nodes that exist, before or after, apart where anything tells them apart."""
+        (before, after), (picked_before, picked_after) = self._nodes, self._picked
         everything = [*picked_before, *picked_after]
         if self._focus is None:
             start = frozenset((*before.items, *after.items))

@@ -5,7 +5,8 @@ An edit gives a new value, so that the world as it is and the world as it would 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -249,13 +250,19 @@ class Fleet:
         if isinstance(item, Metadata):
             nodes = member.nodes.put(new) if new is not None else member.nodes.drop(item.metadata.name)
             return self.with_member(cluster, replace(member, nodes=nodes))
-        if isinstance(item, ServiceChain | ServiceInterface) and (parent := set_of_child(item)) is not None:
-            where = type(item).__name__, parent, item.spec.node or ""
-            others = tuple(there for there in member.existing.get(where, ()) if key_of(there) != key_of(item))
-            known = (*others, new) if new is not None else others
-            return self.with_member(cluster, replace(member, existing={**member.existing, where: known}))
+        if isinstance(item, ServiceChain | ServiceInterface) and set_of_child(item) is not None:
+            return self  # it follows from its set
         place = Place(cluster, type(item).__name__, key_of(item))
         return replace(self, sources=_with(self.sources, place, None if new is None else member_source(cluster, new)))
+
+    def with_existing(self, cluster: ObjectKey, items: Iterable[ServiceChain | ServiceInterface]) -> Fleet:
+        """With these as the objects of sets that there are in a DPU cluster, so that what is foreseen has their names and their ages."""
+        existing: defaultdict[tuple[str, ObjectKey, str], list[Any]] = defaultdict(list)
+        for item in items:
+            parent = set_of_child(item)
+            if parent is not None:
+                existing[type(item).__name__, parent, item.spec.node or ""].append(item)
+        return self.with_member(cluster, replace(self.member(cluster), existing={key: tuple(there) for key, there in existing.items()}))
 
     def with_member(self, cluster: ObjectKey, member: Member) -> Fleet:
         """With a DPU cluster's nodes and pods as given."""

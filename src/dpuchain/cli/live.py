@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dpuchain.api import kinds
+from dpuchain.api.chain import ServiceChain
 from dpuchain.api.fleet import DPUCluster
+from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import SERVICE_LABEL
 from dpuchain.api.resource import Resource
@@ -60,18 +62,21 @@ async def _read_cluster(world: World, host: Client, cluster: DPUCluster) -> None
 
 
 async def _take(world: World, client: Client, resources: Iterable[Resource[Any]], cluster: ObjectKey | None, what: str) -> None:
-    async def one(resource: Resource[Any]) -> None:
+    async def one(resource: Resource[Any]) -> tuple[Any, ...]:
         selector = SERVICE_LABEL if resource is kinds.POD else ""
         try:
             listing = await client.list(resource, label_selector=selector, metadata_only=resource is kinds.NODE)
         except KubeError as error:
             world.unread.append(f"{what}: {error}")
-            return
+            return ()
         world.unread += [f"{what}: {error}" for error in listing.invalid.values()]
-        for item in listing.items:
-            world.fleet = world.fleet.put(item, cluster)
+        return listing.items
 
-    await asyncio.gather(*map(one, resources))
+    items = [item for listed in await asyncio.gather(*map(one, resources)) for item in listed]
+    for item in items:
+        world.fleet = world.fleet.put(item, cluster)
+    if cluster is not None:
+        world.fleet = world.fleet.with_existing(cluster, (item for item in items if isinstance(item, ServiceChain | ServiceInterface)))
 
 
 def client_for(kubeconfig: Path | None, context: str | None) -> Client:
