@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import chains, cni, conflicts, dataplane, figures, labels
+from bench import admission, chains, cni, conflicts, dataplane, figures, labels
 from bench.figures import Figure, percentile
 from bench.flow_monitor import watching
 from bench.rack import Rack, raised
@@ -19,7 +19,7 @@ def main() -> None:
     """Run it all on one rack."""
     with raised(DIRECTORY) as rack:
         found = [Figure("make lab, control plane cached", rack.seconds, "s", 60), *measure(rack)]
-    found += large_fleet()
+    found += large_fleet() + admission.figures()
     figures.write(found)
     sys.exit(not all(figure.good for figure in found))
 

@@ -10,10 +10,12 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "admission": "Refuse objects that cannot work, and warn of those that do not work yet.",
     "agent": "Carry out this node's chains on its Open vSwitch, and answer the CNI.",
     "dpu": "Make the node objects of a DPU cluster from its sets.",
     "host": "Carry chains, interfaces and services from the host cluster to the DPU clusters.",
     "lab": "Raise, use and take down a rack of virtual DPUs on this machine.",
+    "plan": "Tell what applying, or deleting, manifests would do.",
 }
 """Each command, with what `dpuchain --help` says of it; the module of the same name holds it as `command`."""
 

@@ -15,10 +15,10 @@ from dpuchain.host.projection import Projection
 from dpuchain.host.releases import OWNER_LABEL, RELEASE_NAME
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
-from dpuchain.host.world import HostObjects
 from dpuchain.kube.cache import Change
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.controller import Controller
+from dpuchain.runtime.host_objects import HostObjects
 
 WORKERS = 4
 """Objects whose status is looked at at once."""

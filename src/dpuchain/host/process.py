@@ -14,11 +14,11 @@ from dpuchain.host.loops import ProjectedLoops, ServiceLoop
 from dpuchain.host.members import Members
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
-from dpuchain.host.world import HostObjects
 from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.leases import Election
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.health import serve
+from dpuchain.runtime.host_objects import HostObjects
 
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 

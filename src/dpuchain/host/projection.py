@@ -9,6 +9,7 @@ import structlog
 
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import HOST_FIELD_OWNER
+from dpuchain.chain.fields import CLUSTER_SELECTOR
 from dpuchain.chain.project import cluster_selector, is_ours, selects
 from dpuchain.chain.selectors import problem as selector_problem
 from dpuchain.chain.status import InCluster, Unready, awaiting, cause_of, summarize_clusters
@@ -20,8 +21,6 @@ from dpuchain.kube.patches import needs_apply
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.convergence import Convergence
-
-DEPRECATED = "spec.clusterSelector is deprecated: use spec.dpuClusterSelector, which wins where both are set"
 
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +63,7 @@ class Projection:
         """Tell once of each object that has the deprecated field; a later process tells it in the same Event."""
         if item.spec.cluster_selector is not None and self._warned.get(key_of(item)) != item.metadata.uid:
             self._warned[key_of(item)] = item.metadata.uid
-            await self._events.record(self._kind.resource, item, "Warning", "DeprecatedField", DEPRECATED, self._clock.now())
+            await self._events.record(self._kind.resource, item, "Warning", "DeprecatedField", CLUSTER_SELECTOR, self._clock.now())
 
     async def _tell(self, item: Any) -> None:
         """Write what is the case in the clusters, once it is known of each whether it can be used."""

@@ -17,6 +17,8 @@ from lightkube.core.exceptions import ConfigError
 from dpuchain.kube.errors import KubeError
 
 REMEDY = "write one with `kubectl config view --raw --minify`"
+FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+"""Fields of a kubeconfig that name files."""
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
