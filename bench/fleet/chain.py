@@ -1,0 +1,157 @@
+"""One chain on every node: made, changed and deleted, beside what a bare client does in the same fleet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from statistics import linear_regression, median
+from typing import TypeAlias
+
+from bench.clusters import Requests, writes
+from bench.figures import Figure
+from bench.fleet import objects
+from bench.fleet.ceiling import CONCURRENCIES, BareClient, Rates, chain_rates
+from bench.fleet.plant import Plant
+from dpuchain.api.kinds import SERVICE_CHAIN
+from dpuchain.api.meta import LabelSelector
+
+NAME = "one"
+RUNS = 3
+SMALLEST = 100
+BYSTANDERS = 300
+Say: TypeAlias = Callable[[str], None]
+Act: TypeAlias = Callable[[], Awaitable[float]]
+Holds: TypeAlias = Callable[[], bool]
+
+
+STEPS = ("created", "changed", "deleted")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds until the last node's object was made, changed or gone, and the writes to these objects in all, their status aside."""
+
+    seconds: float
+    requests: int
+
+
+async def life(plant: Plant) -> dict[str, Step]:
+    """Make a chain on every node, change it, and delete it, each time waiting until nothing happens any more."""
+    count, tally = len(plant.nodes), plant.tallies.of[NAME]
+    acts: dict[str, tuple[Act, Holds, Holds]] = {
+        "created": (lambda: plant.apply(objects.chain(NAME, objects.WIRE)), lambda: tally.present == count, lambda: tally.ready == count),
+        "changed": (lambda: plant.apply(objects.chain(NAME, objects.HUB)), lambda: tally.changed == count, lambda: tally.ready == count),
+        "deleted": (lambda: plant.delete(objects.chain(NAME)), lambda: tally.present == 0, lambda: True),
+    }
+    found = {}
+    for what, (act, done, settled) in acts.items():
+        before = await plant.requests()
+        began = await act()
+        seconds = await plant.tallies.until(done) - began
+        await plant.tallies.until(settled)
+        await plant.quiet(1)
+        found[what] = Step(seconds, _to_children(await plant.requests() - before))
+    return found
+
+
+def _to_children(counted: Requests) -> int:
+    """Writes to ServiceChains themselves: their status is the agents'."""
+    chains = {request: count for request, count in counted.items() if request.resource == SERVICE_CHAIN.plural and not request.subresource}
+    return writes(Requests(chains))
+
+
+async def ceilings(plant: Plant, say: Say) -> Rates:
+    """The best that a bare client reaches in each of the three, of several concurrencies."""
+    await plant.stop("dpu")
+    client = BareClient(plant)
+    found = []
+    for at_once in CONCURRENCIES:
+        rates = await chain_rates(plant, client, at_once)
+        each = ", ".join(f"{getattr(rates, what):.0f} {what}" for what in STEPS)
+        say(f"bare client, {at_once} at once: {each} a second")
+        found.append(rates)
+    plant.start("dpu")
+    return Rates(*(max(getattr(rates, what) for rates in found) for what in STEPS))
+
+
+async def one_chain(plant: Plant, say: Say) -> list[Figure]:
+    """Rates over the ceiling's."""
+    count = len(plant.nodes)
+    best = await ceilings(plant, say)
+    await _working(plant)
+    rounds = [await life(plant) for _ in range(RUNS)]
+    found = []
+    for what in STEPS:
+        steps = [round_[what] for round_ in rounds]
+        rate, most = count / median(step.seconds for step in steps), getattr(best, what)
+        each = median(step.requests for step in steps) / count
+        found += [
+            Figure(f"1 chain x {count} nodes {what}: rate / the ceiling's", rate / most, "", 0.9, RUNS, at_least=True),
+            Figure(f"  objects {what}", rate, "/s", runs=RUNS),
+            Figure(f"  the ceiling: a bare client, best of {len(CONCURRENCIES)} concurrencies", most, "/s"),
+            Figure("  writes to an object, its status aside", each, "", runs=RUNS),
+        ]
+    return found
+
+
+async def _working(plant: Plant) -> None:
+    """Return when the controller has looked at everything after its start."""
+    await life(plant)
+
+
+async def growth(plant: Plant, say: Say, sizes: list[int]) -> list[Figure]:
+    """The cost of a node as the fleet grows; the fleet has the last of the sizes in the end."""
+    found: list[tuple[int, float]] = []
+    for size in sizes:
+        if size > len(plant.nodes):
+            await plant.grow(size)
+        await _working(plant)
+        found.append((size, median([(await life(plant))["created"].seconds for _ in range(RUNS)])))
+        say(f"{size} nodes: a chain is made in {found[-1][1]:.2f} s")
+    slope, start = linear_regression(*zip(*found, strict=True))
+    costs = [seconds / size for size, seconds in found]
+    return [
+        Figure(f"cost of a node, {sizes[-1]} nodes / {sizes[0]} nodes", costs[-1] / costs[0], "", 1.2, RUNS),
+        *(Figure(f"  cost of a node, {size} nodes", seconds / size * 1000, "ms", runs=RUNS) for size, seconds in found),
+        Figure("  slope: each further node costs", slope * 1000, "ms", runs=RUNS * len(sizes)),
+        Figure("  a fleet of no nodes costs, by the same line", start * 1000, "ms", runs=RUNS * len(sizes)),
+    ]
+
+
+async def bystander(plant: Plant, say: Say) -> list[Figure]:
+    """What an agent is told of while other nodes' objects change."""
+    others, watched = plant.nodes[1 : 1 + BYSTANDERS], plant.nodes[0]
+    label = {"bench/selected": "yes"}
+    selector = {"nodeSelector": {"matchLabels": LabelSelector(match_labels=label).match_labels}}
+    await plant.apply(objects.chain(NAME, objects.WIRE, **selector))
+    tally = plant.tallies.of[NAME]
+    received = [await _received(plant, watched)]
+    for nodes, value, left in ((others, "yes", len(others)), (others, None, 0), ([watched], "yes", 1)):
+        await plant.label(nodes, dict.fromkeys(label, value))
+        await plant.tallies.until(lambda left=left: tally.present == tally.ready == left)  # type: ignore[misc]
+        await plant.quiet(1)
+        received.append(await _received(plant, watched))
+    await plant.label([watched], dict.fromkeys(label))
+    await plant.delete(objects.chain(NAME))
+    await plant.tallies.until(lambda: tally.present == 0)
+    told, own = received[2] - received[0], received[3] - received[2]
+    say(f"one agent was told {told} bytes of {len(others)} other nodes' objects, and {own} of its own")
+    if not own:
+        raise RuntimeError(f"the agent of {watched} was told nothing of its own node's object: what is counted is not what it receives")
+    return [Figure(f"bytes of objects that an agent receives while {len(others)} other nodes change", told, "B", 0)]
+
+
+async def _received(plant: Plant, node: str) -> int:
+    answers = await plant.ask_agents("received", node=node)
+    return int(sum(answer["objects"] for answer in answers))
+
+
+def spent(before: dict[str, float], plant: Plant) -> dict[str, float]:
+    """Processor seconds of each process since `before`, which `seconds` gave."""
+    return {name: used - before.get(name, 0.0) for name, used in seconds(plant).items()}
+
+
+def seconds(plant: Plant) -> dict[str, float]:
+    """Processor seconds of each process so far."""
+    return {name: usage.seconds for name, usage in plant.usages().items()} | {"bench": time.process_time()}
