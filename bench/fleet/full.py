@@ -11,7 +11,7 @@ from bench.clusters import writes
 from bench.figures import Figure
 from bench.fleet import objects
 from bench.fleet.ceiling import BareClient, chain_rates, fill_rate
-from bench.fleet.chain import Say, seconds, spent
+from bench.fleet.chain import Say, seconds, spent, started
 from bench.fleet.plant import Plant
 from bench.fleet.usage import usage
 
@@ -51,8 +51,7 @@ async def full_fleet(plant: Plant, say: Say, size: Size) -> list[Figure]:
     client = BareClient(plant)
     await plant.stop("dpu")
     at_once, empty = await _best(plant, client, say)
-    plant.start("dpu")
-    await plant.quiet(QUIET)
+    await started(plant)
     filled, rate = await _fill(plant, say, size)
     found = [*filled, *await settled(plant, say)]
     changes = [await _change(plant, say, number % 2 == 0) for number in range(RUNS + 1)]

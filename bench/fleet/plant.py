@@ -42,6 +42,7 @@ class Plant:
         self.clusters = {name: Cluster(name, directory / name, toolchain) for name in ("host", "cluster-1")}
         self.nodes: list[str] = []
         self.processes: dict[str, Process] = {}
+        self.group: asyncio.TaskGroup
         self.host: Client
         self.dpu: Client
         self.tallies: Tallies
@@ -84,6 +85,7 @@ class Plant:
     def _launch(self, name: str, arguments: Sequence[str], *, nice: int = 0) -> None:
         command = Command(name, ["nice", f"-n{nice}", sys.executable, *arguments])
         self.processes[name] = Process.start(command, self.directory / f"{name}.log")
+        self.group.create_task(self.processes[name].watch())  # one that ends by itself ends the run
 
     async def grow(self, count: int) -> None:
         """Have `count` nodes, each with its agent, and return when each agent has made the ports that every node has."""
@@ -168,12 +170,6 @@ class Plant:
         found |= {process.name.partition("/")[2]: usage(process.pid) for process in self.clusters["cluster-1"].processes}
         return found
 
-    def check(self) -> None:
-        """ProcessDied if one of our processes has ended by itself."""
-        for process in self.processes.values():
-            if not process.running:
-                raise process.died()
-
 
 def _resource(manifest: objects.Manifest) -> Any:
     return DPU_SERVICE_CHAIN if manifest["kind"] == DPU_SERVICE_CHAIN.kind else DPU_SERVICE_INTERFACE
@@ -204,9 +200,9 @@ async def raised(nodes: int, say: Callable[[str], None]) -> AsyncIterator[Plant]
             for cluster in plant.clusters.values():
                 await cluster.start()
             plant.connect()
-            async with plant.host, plant.dpu, asyncio.TaskGroup() as group:
+            async with plant.host, plant.dpu, asyncio.TaskGroup() as plant.group:
                 await plant.define()
-                watch = group.create_task(plant.tallies.run())
+                watch = plant.group.create_task(plant.tallies.run())
                 for component in ("host", "dpu"):
                     plant.start(component)
                 await plant.apply(*(objects.interface(name, device) for name, device in objects.BASE.items()))
@@ -214,6 +210,7 @@ async def raised(nodes: int, say: Callable[[str], None]) -> AsyncIterator[Plant]
                 say(f"{nodes} nodes with their agents after {time.monotonic() - began:.1f} s")
                 yield plant
                 watch.cancel()
+                await plant.stop(*plant.processes)
         finally:
             await plant.stop(*plant.processes)
             for cluster in plant.clusters.values():
