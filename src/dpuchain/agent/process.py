@@ -42,12 +42,24 @@ class Settings:
     sysfs: Path = Path("/sys")
 
 
-async def run(client: Client, settings: Settings) -> None:
+@dataclass(frozen=True)
+class Doors:
+    """How the agent comes to what it sees and changes of its DPU, given where that is."""
+
+    database: Callable[[str], Database] = Database
+    openflow: Callable[[Path], OpenFlow] = OpenFlow
+    devices: Callable[[Path], Devices] = Devices
+
+
+OF_THE_DPU = Doors()
+
+
+async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> None:
     """Work until cancelled. Whatever cannot be reached is tried again; readiness says what is missing."""
     clock = SystemClock()
     objects = NodeObjects.of(client, settings.node)
-    database = Database(settings.ovsdb)
-    openflow = OpenFlow(settings.openflow)
+    database = doors.database(settings.ovsdb)
+    openflow = doors.openflow(settings.openflow)
     status = Status(client, objects, clock)
     reports: Controller[Subject] = Controller("status", status.reconcile, clock=clock, workers=STATUS_WRITERS)
 
@@ -56,7 +68,7 @@ async def run(client: Client, settings: Settings) -> None:
         for subject in changed:
             reports.enqueue(subject)
 
-    devices = Devices(settings.sysfs)
+    devices = doors.devices(settings.sysfs)
     switch = Switch(Dpu(settings.bridge, devices, settings.port_type), objects, database, openflow, publish, clock)
     passes: Controller[str] = Controller("switch", switch.reconcile, clock=clock)
     wiring = Wiring(settings.bridge, client, objects, database)
