@@ -22,7 +22,7 @@ from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
 from dpuchain.flows.identity import number_owners
 from dpuchain.flows.model import FlowChanges, FlowState
-from dpuchain.flows.pipeline import COOKIE
+from dpuchain.flows.pipeline import COOKIE, ROUND, round_of
 from dpuchain.ovs.changes import PortChange
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import OvsError, Rejected, Unreachable
@@ -190,7 +190,9 @@ class Switch:
         desired = compile_switches(switches, reserved)
         actual = self._actual if self._actual is not None else await self._openflow.read_state()
         if not self._objects.readable:  # flows of a chain that cannot be read stay
-            desired = FlowState(desired.flows | {flow for flow in actual.flows if flow.key not in {want.key for want in desired.flows}})
+            wanted = {flow.key for flow in desired.flows}
+            kept = {flow for flow in actual.flows if flow.key not in wanted and round_of(flow.cookie) == ROUND}
+            desired = FlowState(desired.flows | kept)
         changes = diff(actual, desired)
         if desired == self._desired and changes and (pause := self._guard.pause(self._clock.monotonic())):
             self._actual, self._again = None, pause
@@ -215,7 +217,7 @@ class Switch:
         owners |= {COOKIE["owner"].read(flush.cookie) for flush in changes.flush}
         if not owners:
             return before
-        if len(owners) > MOST_OWNERS_READ:
+        if len(owners) > MOST_OWNERS_READ or any(flush.table is None for flush in changes.flush):
             return await self._openflow.read_state()
         flows = {flow for flow in before.flows if COOKIE["owner"].read(flow.cookie) not in owners}
         learned = {flow for flow in before.learned if COOKIE["owner"].read(flow.cookie) not in owners}

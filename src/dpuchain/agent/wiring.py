@@ -32,7 +32,7 @@ from dpuchain.agent.ports import made_by_cni
 from dpuchain.api.kinds import POD
 from dpuchain.api.kubernetes import Pod
 from dpuchain.chain.mtu import of_pod_interface
-from dpuchain.chain.ports import CNI_OWNER, DPF_ID, pod_dpf_id
+from dpuchain.chain.ports import CNI_OWNER, DPF_ID, ROUND, pod_dpf_id
 from dpuchain.cni.plugin import TRY_AGAIN, UNAVAILABLE
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError, NotFound
@@ -149,7 +149,7 @@ class Wiring:
             NAMESPACE: request.netns,
             NETWORK: config.name,
         }
-        port = AddPort(self._bridge, device, external_ids={**CNI_OWNER, **identity}, interface_external_ids={DPF_ID: mark})
+        port = AddPort(self._bridge, device, external_ids={**CNI_OWNER, **ROUND, **identity}, interface_external_ids={DPF_ID: mark})
         await self._database.apply([*earlier, port])
         try:
             async with asyncio.timeout(PORT_SECONDS):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dpuchain.flows.model import Flow, FlowChanges, FlowState, Flush
-from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPELINE, is_ours
+from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPELINE, ROUND, is_ours, round_of
 from dpuchain.ovs import decode, encode
 from dpuchain.ovs import protocol as of
 from dpuchain.ovs.connection import Connection, connect, rejection
@@ -120,7 +120,7 @@ class OpenFlow:
         return self._connection
 
     async def read_state(self, owner: int | None = None) -> FlowState:
-        """The flows under our cookies, of all tables, as the switch has them now: all, or those of one owner, by its number.
+        """The flows under our cookies, of all tables and rounds, as the switch has them now: all, or those of one owner, by its number.
 
         Unreachable without a connection, Invalid if the answer makes no sense. Never an empty state for want of an answer.
         """
@@ -129,7 +129,8 @@ class OpenFlow:
             cookie, mask = cookie | COOKIE["owner"].place(owner), mask | COOKIE["owner"].mask
         content = await self._connected().ask(of.MULTIPART_REQUEST, encode.flow_request(of.ALL_TABLES, cookie, mask))
         found = [flow for flow in decode.flows(content) if is_ours(flow.cookie)]
-        learned = frozenset(flow for flow in found if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
+        present = (flow for flow in found if round_of(flow.cookie) == ROUND)
+        learned = frozenset(flow for flow in present if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
         return FlowState(frozenset(found) - learned, learned)
 
     async def apply(self, changes: FlowChanges) -> None:

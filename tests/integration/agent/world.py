@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from dpuchain.kube.client import Client
     from dpuchain.lab.openvswitch import OpenVSwitch
+
+
+STATIC = re.compile(r"cookie=0xd9c[0-9a-f]1")
 
 
 class World:
@@ -90,8 +94,14 @@ class World:
         )
         await self.client.create(SERVICE_CHAIN, ServiceChain(metadata=self.meta(name, SERVICE_CHAIN_FINALIZER), spec=spec))
 
+    async def numbers(self) -> dict[str, str]:
+        """The number of each port of the bridge."""
+        names = (await self.switch.vsctl("list-ports", "br-sfc")).split()
+        return {name: (await self.switch.vsctl("get", "interface", name, "ofport")).strip() for name in names}
+
     async def flows(self) -> list[str]:
-        return [line for line in (await self.switch.ofctl("dump-flows", "--no-stats")).splitlines() if "cookie=0xd9c" in line]
+        """Our flows, of whichever round, without what the switch learned."""
+        return [line for line in (await self.switch.ofctl("dump-flows", "--no-stats")).splitlines() if STATIC.search(line)]
 
     async def until_flows(self, right: list[str]) -> None:
         """Wait until our flows are these; the switch tells the agent of its flows, and nobody tells the test."""
