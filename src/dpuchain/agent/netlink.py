@@ -1,6 +1,6 @@
 """The one door to the kernel's network: the pair of devices between a pod and the bridge.
 
-Every function blocks for a few milliseconds and is to be called in a thread; `LinkEvents` does not.
+Every function blocks for a few milliseconds and is to be called in a thread, unless it says that it need not; `LinkEvents` does not.
 """
 
 from __future__ import annotations
@@ -114,6 +114,15 @@ def delete_links(prefix: str) -> None:
             except NetlinkError as error:
                 if error.code != errno.ENODEV:
                     raise KernelError(f"delete {name}: {error}") from error
+
+
+def has_link(name: str) -> bool:
+    """Whether this namespace has a device of that name. It takes microseconds and needs no thread."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
 
 
 def find_link(name: str, namespace: Path) -> Link | None:

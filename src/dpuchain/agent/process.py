@@ -9,8 +9,11 @@ from pathlib import Path
 
 from dpuchain.agent.cni_socket import listen
 from dpuchain.agent.evidence import Subject
+from dpuchain.agent.netlink import has_link
 from dpuchain.agent.node import NodeObjects
+from dpuchain.agent.pod_ports import PodPorts
 from dpuchain.agent.ports import PortType
+from dpuchain.agent.repair_events import RepairEvents
 from dpuchain.agent.representors import Devices
 from dpuchain.agent.status import Status
 from dpuchain.agent.switch import Dpu, Switch
@@ -57,9 +60,14 @@ async def run(client: Client, settings: Settings) -> None:
             reports.enqueue(subject)
 
     devices = Devices(settings.sysfs)
-    switch = Switch(Dpu(settings.bridge, devices, settings.port_type), objects, database, openflow, publish, clock)
+    pod_ports = PodPorts(has_link)
+    dpu = Dpu(settings.bridge, devices, pod_ports, settings.port_type)
+    switch = Switch(dpu, objects, database, openflow, publish, clock)
+    events = RepairEvents(client, objects, clock)
+    told: Controller[Subject] = Controller("repairs", events.reconcile, clock=clock)
+    switch.guard.subscribe(told.enqueue)
     passes: Controller[str] = Controller("switch", switch.reconcile, clock=clock)
-    wiring = Wiring(settings.bridge, client, objects, database)
+    wiring = Wiring(settings.bridge, client, objects, database, pod_ports)
     checks = {
         "api": lambda: objects.problem,
         "ovsdb": lambda: None if database.connected else f"{settings.ovsdb} is not connected",
@@ -68,7 +76,7 @@ async def run(client: Client, settings: Settings) -> None:
     async with client, serve(settings.health_address, checks), listen(settings.cni_socket, wiring.answer), asyncio.TaskGroup() as group:
         _subscribe(objects, database, openflow, lambda: passes.enqueue(THE_SWITCH), reports)
         devices.subscribe(lambda: passes.enqueue(THE_SWITCH))
-        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, devices, passes, reports):
+        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, devices, passes, reports, told):
             group.create_task(runner.run())
         for cache in (objects.interfaces, objects.chains, objects.pods):
             group.create_task(_then(cache.synced, lambda: passes.enqueue(THE_SWITCH)))

@@ -28,7 +28,8 @@ from dpuchain.agent.attachment import (
     decode_config,
 )
 from dpuchain.agent.node import NodeObjects
-from dpuchain.agent.ports import made_by_cni
+from dpuchain.agent.pod_ports import PodPorts
+from dpuchain.agent.ports import CONTAINER, INTERFACE, NAMESPACE, NETWORK, made_by_cni
 from dpuchain.api.kinds import POD
 from dpuchain.api.kubernetes import Pod
 from dpuchain.chain.mtu import of_pod_interface
@@ -46,17 +47,15 @@ PORT_SECONDS = 10.0
 
 SUFFIX = string.ascii_lowercase + string.digits
 
-# Keys in the external_ids of a pod's port, by which DEL, CHECK and GC know it again.
-CONTAINER, INTERFACE, NAMESPACE, NETWORK = "contID", "contIface", "contNetns", "contNetwork"
-
 _log = structlog.get_logger(__name__)
 
 
 class Wiring:
     """Carries out CNI calls. Each may be repeated, and each may have been interrupted at any point before."""
 
-    def __init__(self, bridge: str, client: Client, objects: NodeObjects, database: Database) -> None:
+    def __init__(self, bridge: str, client: Client, objects: NodeObjects, database: Database, pod_ports: PodPorts) -> None:
         self._bridge = bridge
+        self._pod_ports = pod_ports
         self._client = client
         self._objects = objects
         self._database = database
@@ -143,6 +142,7 @@ class Wiring:
             for row in self._cni_ports().values()
             if row.interface_external_ids.get(DPF_ID) == mark
         ]
+        self._pod_ports.release(*(change.name for change in earlier))
         identity = {
             CONTAINER: request.container_id,
             INTERFACE: request.ifname,
@@ -155,7 +155,7 @@ class Wiring:
             async with asyncio.timeout(PORT_SECONDS):
                 await self._numbered(device)
         except TimeoutError as error:
-            await self._database.apply([DeletePort(self._bridge, device)])
+            await self._delete(device)
             raise CniError(
                 TRY_AGAIN, f"Open vSwitch gave port {device} no number in {PORT_SECONDS:.0f} s", "see ovs-vswitchd.log"
             ) from error
@@ -168,7 +168,7 @@ class Wiring:
             if row is not None and row.ofport is not None and row.ofport > 0:
                 return
             if row is not None and row.error:
-                await self._database.apply([DeletePort(self._bridge, name)])
+                await self._delete(name)
                 raise CniError(IO_FAILURE, f"Open vSwitch cannot use device {name}", row.error)
             await changed.wait()
 
@@ -179,8 +179,12 @@ class Wiring:
         for row in found:
             if not made_by_cni(row):
                 raise CniError(IO_FAILURE, f"port {row.name} was not made by this plugin", "it is left alone")
-        await self._database.apply([DeletePort(self._bridge, row.name) for row in found])
+        await self._delete(*(row.name for row in found))
         await asyncio.to_thread(netlink.delete_links, prefix)
+
+    async def _delete(self, *names: str) -> None:
+        self._pod_ports.release(*names)
+        await self._database.apply([DeletePort(self._bridge, name) for name in names])
 
     async def _check(self, request: Request, config: Config) -> None:
         mark = pod_dpf_id(request.pod, request.ifname)

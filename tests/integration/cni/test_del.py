@@ -157,7 +157,9 @@ async def test_del_after_the_bridge_has_gone(node: Node, pod: Sandbox) -> None:
 
 async def test_port_of_another_maker_is_left_alone(node: Node, pod: Sandbox) -> None:
     device = await pod.port()
+    await node.kill_agent()
     await node.switch.vsctl("remove", "port", device, "external_ids", "owner")
+    await node.start_agent()
     assert (await pod.call("DEL")).refused(5, device, "not made by this plugin")
     assert await pod.wired()
 
