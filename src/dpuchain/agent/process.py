@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpuchain.agent.attachment import DEVICE
 from dpuchain.agent.cni_socket import listen
 from dpuchain.agent.evidence import Subject
-from dpuchain.agent.netlink import has_link
+from dpuchain.agent.netlink import Aliases
 from dpuchain.agent.node import NodeObjects
-from dpuchain.agent.pod_ports import PodPorts
 from dpuchain.agent.ports import PortType
 from dpuchain.agent.repair_events import RepairEvents
 from dpuchain.agent.representors import Devices
@@ -60,14 +60,13 @@ async def run(client: Client, settings: Settings) -> None:
             reports.enqueue(subject)
 
     devices = Devices(settings.sysfs)
-    pod_ports = PodPorts(has_link)
-    dpu = Dpu(settings.bridge, devices, pod_ports, settings.port_type)
+    dpu = Dpu(settings.bridge, devices, Aliases(DEVICE), settings.port_type)
     switch = Switch(dpu, objects, database, openflow, publish, clock)
     events = RepairEvents(client, objects, clock)
     told: Controller[Subject] = Controller("repairs", events.reconcile, clock=clock)
     switch.guard.subscribe(told.enqueue)
     passes: Controller[str] = Controller("switch", switch.reconcile, clock=clock)
-    wiring = Wiring(settings.bridge, client, objects, database, pod_ports)
+    wiring = Wiring(settings.bridge, client, objects, database)
     checks = {
         "api": lambda: objects.problem,
         "ovsdb": lambda: None if database.connected else f"{settings.ovsdb} is not connected",

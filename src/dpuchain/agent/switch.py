@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from dpuchain.agent import patches
+from dpuchain.agent import patches, pods
 from dpuchain.agent import ports as rows_of
 from dpuchain.agent.evidence import Evidence, Subject
 from dpuchain.agent.guard import PACE_SECONDS, Guard
+from dpuchain.agent.netlink import Aliases, has_link
 from dpuchain.agent.node import NodeObjects
-from dpuchain.agent.pod_ports import PodPorts
 from dpuchain.agent.representors import Devices
 from dpuchain.agent.verdicts import Findings, evidence, missing_flows, unseen
 from dpuchain.api.interface import ServiceInterface
-from dpuchain.api.kubernetes import Pod
-from dpuchain.api.meta import ObjectKey, key_of
+from dpuchain.api.meta import ObjectKey
 from dpuchain.chain.ports import SwitchPort, WantedPort, assign, dpf_id_of, is_left_behind
 from dpuchain.chain.resolve import NodeWorld, Resolution, resolve
 from dpuchain.flows.compile import ChainSwitches, compile_switches
@@ -46,13 +46,13 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Dpu:
-    """What of the DPU decides how ports are made: its bridge, its devices, what the CNI made, and OVSDB's type for devices
-    (`agent.ports.device_type`).
+    """What of the DPU decides how ports are made: its bridge, its devices, what those of pods say of themselves, and OVSDB's type for
+    devices (`agent.ports.device_type`).
     """
 
     bridge: str
     devices: Devices
-    pod_ports: PodPorts
+    aliases: Aliases
     port_type: rows_of.PortType = rows_of.AUTO
 
 
@@ -60,11 +60,11 @@ class Switch:
     """Makes the bridge what the node's objects ask for, and keeps the evidence of it.
 
     A pass, in this order, each step safe to be the last one of the process:
-    1. Look at the ports. Make those that are missing or wrongly marked; nothing that carries frames is touched.
+    1. Look at the ports. Make those that are missing or wrongly marked, pods' among them; nothing that carries frames is touched.
     2. Look again. Resolve the chains on what is there and compile them; what cannot be resolved yet is left out and named.
     3. Change the flows in one bundle of the difference, and read back what the switch holds now.
     4. Ask for the numbers that the ports have, so that they keep them whatever happens.
-    5. Only then remove ports that nobody wants: no flow names them any more.
+    5. Only then remove ports that nobody wants, or whose pod's device is gone: no flow names them any more.
     """
 
     def __init__(
@@ -144,18 +144,18 @@ class Switch:
             *patches.additions(self._bridge, bridges, ports.wanted, self._numbers),
         ]
         undone: list[tuple[str, Subject]] = []
-        pods = tuple(self._objects.pods)
+        attached = pods.attachments(await asyncio.to_thread(self._dpu.aliases.read))
         try:
             refused = {**ports.refused, **await self._make(additions, bridges, undone)}
-            await self._restore(pods, rows, undone)
+            await self._restore(attached, rows, undone)
         finally:  # what was put right was, though then something cannot be reached
             self._note_repairs(Counter(kind for kind, _ in undone), {subject for _, subject in undone})
         self._wanted = {name: port for name, port in ports.wanted.items() if port.owner not in refused}
         bridges = self._bridges()
         rows = bridges[self._bridge]
         seen = {**self._numbers, **rows_of.numbers(rows)}
-        self._numbers = {name: number for name, number in seen.items() if name in rows or name in ports.wanted}
-        world = NodeWorld(self._objects.node, interfaces, pods, rows_of.by_mark(rows.values()), refused, ports.vlans)
+        self._numbers = {name: number for name, number in seen.items() if name in {*rows, *ports.wanted, *attached}}
+        world = NodeWorld(self._objects.node, interfaces, tuple(self._objects.pods), rows_of.by_mark(rows.values()), refused, ports.vlans)
         resolutions = resolve(self._objects.chains, world)
         missing = await self._program(resolutions, world.reserved)
         await self._pin()
@@ -182,7 +182,8 @@ class Switch:
     ) -> None:
         left = [dpf_id_of(item) for item in interfaces if item.metadata.deletion_timestamp is not None and is_left_behind(item)]
         ours = rows_of.surplus(self._bridge, bridges[self._bridge], wanted, left)
-        await self._database.apply([*ours, *patches.surplus(self._bridge, bridges, wanted)])
+        dead = pods.surplus(self._bridge, bridges[self._bridge], has_link)
+        await self._database.apply([*ours, *dead, *patches.surplus(self._bridge, bridges, wanted)])
 
     async def _make(
         self,
@@ -211,16 +212,16 @@ class Switch:
                 undone.append(("port-altered" if whole else "port-deleted", Subject("ServiceInterface", port.owner)))
         return refused
 
-    async def _restore(self, pods: Sequence[Pod], rows: Mapping[str, PortRow], undone: list[tuple[str, Subject]]) -> None:
-        """Put the ports of pods right that were there already."""
-        known = self._dpu.pod_ports
-        known.look(rows)
-        present = {key_of(pod) for pod in pods if pod.status.phase not in ("Succeeded", "Failed")}
+    async def _restore(
+        self, attached: Mapping[str, pods.Attachment], rows: Mapping[str, PortRow], undone: list[tuple[str, Subject]]
+    ) -> None:
+        """Put the ports of pods right."""
         pause = self.guard.pause(self._clock.monotonic())
-        for pod, name, changes in known.repairs(self._bridge, rows, present):
+        for name, changes in pods.additions(self._bridge, rows, attached, self._numbers).items():
             if pause:
                 self._again = pause
                 return
+            pod = attached[name].pod
             try:
                 await self._database.apply(changes)
             except Rejected as error:
