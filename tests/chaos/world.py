@@ -38,10 +38,11 @@ THEIR_FLOWS = (
     "table=9,priority=5,actions=drop",
 )
 STREAMS = {
-    "hosts": (("host-1", "pf0"), ("host-2", "pf0"), 1000),
-    "beside": (("dpu-1", "x1"), ("dpu-1", "x3"), 500),
-    "theirs": (("dpu-1", "y1"), ("dpu-1", "y3"), 200),
+    "hosts": (("host-1", "pf0"), ("host-2", "pf0"), 200),
+    "beside": (("dpu-1", "x1"), ("dpu-1", "x3"), 100),
+    "theirs": (("dpu-1", "y1"), ("dpu-1", "y3"), 100),
 }
+"""Ends and frames a second each way: few enough to wait in queues while a busy machine lets nobody forward."""
 
 
 @dataclass

@@ -87,7 +87,9 @@ class Station:
     """Sends one stream and receives another on a device of this namespace."""
 
     def __init__(self, interface: str, peer: str, sends: int, receives: int, rate: int) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE))
+        self._socket = socket.socket(
+            socket.AF_PACKET, socket.SOCK_RAW
+        )  # which hears nothing until it is bound: other devices' frames are alien
         self._socket.bind((interface, ETHERTYPE))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
         self._source: bytes = self._socket.getsockname()[4]
@@ -115,7 +117,7 @@ class Station:
             before = now
             while credit >= 1 and self._send():
                 credit -= 1
-            time.sleep(TICK)
+            time.sleep(max(TICK, 1 / self._rate))
         thread.join()
 
     def _send(self) -> bool:
