@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpuchain.agent.attachment import DEVICE
 from dpuchain.agent.cni_socket import listen
 from dpuchain.agent.evidence import Subject
+from dpuchain.agent.netlink import Aliases
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.ports import PortType
+from dpuchain.agent.repair_events import RepairEvents
 from dpuchain.agent.representors import Devices
 from dpuchain.agent.status import Status
 from dpuchain.agent.switch import Dpu, Switch
@@ -69,7 +72,11 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
             reports.enqueue(subject)
 
     devices = doors.devices(settings.sysfs)
-    switch = Switch(Dpu(settings.bridge, devices, settings.port_type), objects, database, openflow, publish, clock)
+    dpu = Dpu(settings.bridge, devices, Aliases(DEVICE), settings.port_type)
+    switch = Switch(dpu, objects, database, openflow, publish, clock)
+    events = RepairEvents(client, objects, clock)
+    told: Controller[Subject] = Controller("repairs", events.reconcile, clock=clock)
+    switch.guard.subscribe(told.enqueue)
     passes: Controller[str] = Controller("switch", switch.reconcile, clock=clock)
     wiring = Wiring(settings.bridge, client, objects, database)
     checks = {
@@ -80,7 +87,7 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
     async with client, serve(settings.health_address, checks), listen(settings.cni_socket, wiring.answer), asyncio.TaskGroup() as group:
         _subscribe(objects, database, openflow, lambda: passes.enqueue(THE_SWITCH), reports)
         devices.subscribe(lambda: passes.enqueue(THE_SWITCH))
-        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, devices, passes, reports):
+        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, devices, passes, reports, told):
             group.create_task(runner.run())
         for cache in (objects.interfaces, objects.chains, objects.pods):
             group.create_task(_then(cache.synced, lambda: passes.enqueue(THE_SWITCH)))

@@ -19,6 +19,12 @@ DPF_ID = "dpf-id"
 """Key in an OVS interface's external_ids: whose it is."""
 DPF_TYPE = "dpf-type"
 """Key in an OVS port's external_ids: which type of interface it was made for."""
+ROUND = {"dpuchain-round": "1"}
+"""external_ids of every port that we made, beside its owner: the version of our marks, raised when a later one marks ports in another way.
+
+Marks of another round on a ServiceInterface's port are written anew in place: the port, its number and its frames stay as they are. A pod's
+port keeps those that it was made with as long as the pod lives, so they must be understood that long.
+"""
 CNI_OWNER = {"owner": "ovs-cni.network.kubevirt.io"}
 """external_ids of a port that the CNI made; DPF's tools know it by them."""
 UPLINK_MTU = 9216
@@ -196,6 +202,6 @@ def _wanted(name: str, owner: ServiceInterface, peer: Peer | None) -> WantedPort
         dpf_id=dpf_id_of(owner),
         owner=key_of(owner),
         mtu_request=UPLINK_MTU if owner.spec.interface_type == "physical" else None,
-        external_ids={DPF_TYPE: owner.spec.interface_type},
+        external_ids={DPF_TYPE: owner.spec.interface_type, **ROUND},
         peer=peer,
     )

@@ -82,6 +82,21 @@ def down(directory: Path) -> None:
 
 
 @command.command()
+@click.argument("dpu")
+@click.option("--new-database", is_flag=True, help="Have Open vSwitch find an empty database, as after an installation.")
+@directory_option
+def reboot(dpu: str, new_database: bool, directory: Path) -> None:
+    """Take the power from a DPU, such as dpu-1, and boot it again; returns when the rack is ready again."""
+    screen = Screen()
+
+    async def work(layout: Layout) -> None:
+        await control.reboot(layout, dpu, keep_database=not new_database, report=screen.progress)
+        screen.progress(f"{dpu} runs again")
+
+    _run(screen, directory, work)
+
+
+@command.command()
 @directory_option
 def status(directory: Path) -> None:
     """Show which processes of the rack run, and the tree of what it carries. Ends with status 1 if a process has died."""

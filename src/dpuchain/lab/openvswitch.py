@@ -49,6 +49,10 @@ class OpenVSwitch:
         return f"unix:{self.directory / 'db.sock'}"
 
     @property
+    def _database_file(self) -> Path:
+        return self.directory / "conf.db"
+
+    @property
     def management(self) -> Path:
         """The bridge's OpenFlow socket."""
         return self.directory / f"{BRIDGE}.mgmt"
@@ -90,6 +94,10 @@ class OpenVSwitch:
             await self._server.stop()
             self._server = None
 
+    def lose_database(self) -> None:
+        """Have the next start find an empty database. Nothing of it may run."""
+        self._database_file.unlink()
+
     async def start_daemon(self) -> None:
         """Start ovs-vswitchd, which finds its configuration in the database, but no flows."""
         dummy = ["--enable-dummy=override", "--disable-system", "--disable-system-route"] if self._dummy else []
@@ -129,13 +137,12 @@ class OpenVSwitch:
         return {log.name: tail(log) for log in sorted(self.directory.glob("*.log"))}
 
     async def _start_server(self) -> None:
-        database = self.directory / "conf.db"
-        if not database.exists():
-            await run("ovsdb-tool", "create", str(database), SCHEMA)
+        if not self._database_file.exists():
+            await run("ovsdb-tool", "create", str(self._database_file), SCHEMA)
         socket, control = self.directory / "db.sock", self.directory / "ovsdb-server.ctl"
         arguments = [
             "ovsdb-server",
-            str(database),
+            str(self._database_file),
             f"--remote=punix:{socket}",
             f"--unixctl={control}",
             "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.agent.stations import Station
 from tests.integration.agent.world import World
 
 from dpuchain.agent.process import Settings, run
 from dpuchain.api.kinds import SERVICE_CHAIN, SERVICE_INTERFACE
 from dpuchain.api.meta import key_of
 from dpuchain.kube.client import Client
+from dpuchain.lab.process import run as command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -65,3 +68,24 @@ async def start_agent(world: World, api_server: Cluster, tmp_path: Path) -> Asyn
 @pytest.fixture
 def agent(start_agent: Callable[[], asyncio.Task[None]]) -> asyncio.Task[None]:
     return start_agent()
+
+
+@pytest.fixture
+async def stations() -> AsyncIterator[tuple[dict[str, str], dict[str, Station]]]:
+    """Three devices by the names `a`, `b` and `c`, and the stations at their far ends."""
+    label = secrets.token_hex(4)
+    near = {name: f"n{label}{name}" for name in "abc"}
+    far = {name: f"f{label}{name}" for name in "abc"}
+    found: dict[str, Station] = {}
+    try:
+        for name in "abc":
+            await command("ip", "link", "add", near[name], "type", "veth", "peer", far[name])
+            for end in (near[name], far[name]):
+                await command("ip", "link", "set", end, "addrgenmode", "none", "up")
+            found[name] = Station(far[name])
+        yield near, found
+    finally:
+        for station in found.values():
+            station.close()
+        for device in near.values():
+            await command("ip", "link", "del", device)
