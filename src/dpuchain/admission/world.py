@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from dpuchain.api import kinds
@@ -16,10 +16,11 @@ from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import CHAIN_SET_NAME_LABEL, INTERFACE_SET_NAME_LABEL, SERVICE_LABEL
 from dpuchain.api.resource import Resource
 from dpuchain.chain.fleet import Fleet
-from dpuchain.chain.project import selects
+from dpuchain.chain.project import cluster_selector, selects
 from dpuchain.chain.review import Verdict, review
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
+from dpuchain.kube.identity import cluster_identity
 from dpuchain.kube.secrets import client_by
 from dpuchain.runtime.clusters import DpuClusters
 from dpuchain.runtime.host_objects import HostObjects
@@ -62,6 +63,11 @@ class Inside:
     def caches(self) -> tuple[Cache[Any], ...]:
         """All of its caches."""
         return (self.chain_sets, self.interface_sets, self.chains, self.interfaces, self.nodes, self.pods)
+
+    @property
+    def runners(self) -> tuple[()]:
+        """What else works as long as the connection lasts: nothing."""
+        return ()
 
     @property
     def synced(self) -> bool:
@@ -109,13 +115,12 @@ class HostWorld:
 
     def __init__(self, client: Client) -> None:
         self.fleet = Fleet()
+        self._client = client
         self.objects = HostObjects.of(client)
         self.members: DpuClusters[Inside] = DpuClusters(client, self.objects.clusters, Inside.by_kubeconfig)
         self._taken: dict[ObjectKey, Inside] = {}
         self._begun = self._known = False
-        for cache in self.objects:
-            cache.subscribe(self._changed)
-        self.members.subscribe(lambda _: None, self._look_at_members)
+        self.members.subscribe(lambda _: None, lambda *_: self._look_at_members(), self._look_at_members)
 
     def _changed(self, change: Change[Any]) -> None:
         self.fleet = self.fleet.changed(change.old, change.new)
@@ -138,6 +143,9 @@ class HostWorld:
         async with asyncio.TaskGroup() as group:
             for cache in self.objects:
                 group.create_task(cache.run())
+            self.fleet = replace(self.fleet, host=await cluster_identity(self._client))
+            for cache in self.objects:
+                cache.subscribe(self._changed)
             await self.objects.synced()
             self._begun = True
             await self.members.run()
@@ -164,7 +172,7 @@ class HostWorld:
         """The clusters that an object belongs into and that cannot be looked at."""
         if isinstance(item, DPUServiceChain | DPUServiceInterface):
             for cluster, _, problem in self.members:
-                if problem is not None and selects(item.spec, cluster):
+                if problem is not None and selects(cluster_selector(item.spec), cluster):
                     seen = "is taken to be as it was last seen" if key_of(cluster) in self._taken else "is not looked at"
                     yield f"DPUCluster {key_of(cluster)} {seen}: {problem}"
 

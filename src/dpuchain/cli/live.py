@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dpuchain.chain.fleet import Fleet
 from dpuchain.cli.manifests import HOST_KINDS, MEMBER_KINDS
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError, NotFound
+from dpuchain.kube.identity import FIRST_NAMESPACE
 from dpuchain.kube.secrets import client_by, kubeconfig_in
 
 USER_AGENT = "dpuchain-plan"
@@ -36,6 +37,8 @@ async def read(client: Client) -> World:
     """The host cluster, and all DPU clusters that its DPUClusters name. What cannot be read is named, not taken for nothing."""
     world = World()
     async with client:
+        host = await client.get(kinds.NAMESPACE, ObjectKey("", FIRST_NAMESPACE))
+        world.fleet = replace(world.fleet, host=host.metadata.uid)
         await _take(world, client, HOST_KINDS, None, "the host cluster")
         clusters = list(world.fleet.clusters.values())
         await asyncio.gather(*(_read_cluster(world, client, cluster) for cluster in clusters))

@@ -8,13 +8,13 @@ from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.host.delivery import Source
 from dpuchain.host.helm import Helm
-from dpuchain.host.identity import cluster_identity
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.loops import ProjectedLoops, ServiceLoop
 from dpuchain.host.members import Members
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
 from dpuchain.kube.client import Client, Fence
+from dpuchain.kube.identity import cluster_identity
 from dpuchain.kube.leases import Election
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.health import serve
