@@ -10,6 +10,7 @@ A fault follows from the seed, its number, and what it finds on the rack: the na
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
 import sys
 import tempfile
@@ -18,6 +19,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from dpuchain.lab import control
+from dpuchain.lab.errors import LabError
+from dpuchain.lab.layout import Shape
 from tests.chaos.faults import FAULTS, Harm
 from tests.chaos.oracle import Objects, differences, versions
 from tests.chaos.world import World
@@ -88,9 +92,12 @@ def run(world: World, seed: int, minutes: float) -> int:
 
 def settle(world: World, harm: Harm) -> list[str]:
     """Bring back what has died and wait until the world is right; returns what is still wrong after too long."""
-    outcome = world.rack.lab("up", "--dpus=2", "--no-example")
-    if outcome.status or "earlier rack" in outcome.output:
-        return [f"the rack cannot be mended: {outcome.output}"]
+    mended: list[str] = []
+    try:
+        if asyncio.run(control.up(world.layout, Shape(dpus=2), mended.append)):
+            return ["the rack could not be mended, another was raised", *mended]
+    except LabError as error:
+        return [f"the rack cannot be mended: {error}", *mended]
     for dpu in harm.razed:
         world.plant(dpu)
     deadline = time.monotonic() + PATIENCE

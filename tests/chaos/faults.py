@@ -11,15 +11,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
 
 from dpuchain.lab import containers, control
 from dpuchain.lab.cgroups import ControlGroup
 from dpuchain.lab.process import run
 from tests.chaos.world import DPUS, SIDE, World, ofctl, side_chain, side_interface
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 DAEMON = "ovs-vswitchd"
 """The process with which all flows end, whosoever they are."""
@@ -265,18 +261,23 @@ def reboot(world: World, chance: Random) -> Harm:
 
 
 def several(world: World, chance: Random) -> Harm:
-    """Several at once."""
-    chosen: Sequence[Fault] = [chance.choice(AT_ONCE) for _ in range(chance.randint(2, 3))]
-    with ThreadPoolExecutor() as pool:
-        chances = [Random(chance.random()) for _ in chosen]
-        harms = list(pool.map(lambda fault, own: fault(world, own), chosen, chances))
+    """Several at once, or shortly after each other."""
+    chosen = [(chance.choice(AT_ONCE), Random(chance.random()), chance.uniform(0, 2)) for _ in range(chance.randint(2, MOST_AT_ONCE))]
+
+    def later(fault: Fault, own: Random, seconds: float) -> Harm:
+        time.sleep(seconds)
+        return fault(world, own)
+
+    with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
+        harms = list(pool.map(lambda choice: later(*choice), chosen))
     razed = frozenset(dpu for harm in harms for dpu in harm.razed)
     return Harm(" & ".join(harm.text for harm in harms), razed, sum(harm.count for harm in harms))
 
 
+MOST_AT_ONCE = 7
 AT_ONCE: tuple[Fault, ...] = (
     *(kill, kill, pause, change_flows, change_flows, change_ports, change_ports, change_ports),
     *(flap_link, change_chains, change_chains, change_labels, change_children, change_children),
     *(make_bridge_anew, part, harm_pod),
 )
-FAULTS: tuple[Fault, ...] = (*AT_ONCE, *AT_ONCE, several, several, several, several, several, several, reboot, reboot)
+FAULTS: tuple[Fault, ...] = (*AT_ONCE, *(several,) * 40, *(reboot,) * 4)

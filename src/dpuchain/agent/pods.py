@@ -22,7 +22,9 @@ _MARK = "dpuchain"
 
 @dataclass(frozen=True)
 class Attachment:
-    """An interface of a pod in one of the pod's sandboxes. Only the path of the network namespace may hold spaces."""
+    """An interface of a pod in one of the pod's sandboxes. Only the path of the network namespace may hold spaces; it is empty if it is not
+    known.
+    """
 
     pod: ObjectKey
     interface: str
@@ -38,22 +40,25 @@ class Attachment:
     @property
     def external_ids(self) -> dict[str, str]:
         """The external_ids of its port."""
-        identity = {CONTAINER: self.container, INTERFACE: self.interface, NAMESPACE: self.namespace, NETWORK: self.network}
-        return {**CNI_OWNER, **ROUND, **identity}
+        identity = {CONTAINER: self.container, INTERFACE: self.interface, NETWORK: self.network}
+        return {**CNI_OWNER, **ROUND, **identity, **({NAMESPACE: self.namespace} if self.namespace else {})}
 
     @property
     def alias(self) -> str:
-        """What its device says of itself; empty if that is longer than the kernel takes, in which case nobody puts its port back."""
-        text = " ".join((_MARK, str(self.pod), self.interface, self.container, self.network, self.namespace))
-        return text if len(text.encode()) <= LONGEST_ALIAS else ""
+        """What its device says of itself, as far as the kernel has room: without the namespace, which nobody needs to know the port again;
+        or nothing, where a pod has a name far longer than controllers give. Then nobody puts its port back.
+        """
+        words = (_MARK, str(self.pod), self.interface, self.container, self.network, self.namespace)
+        texts = " ".join(words), " ".join(words[:-1]), ""
+        return next(text for text in texts if len(text.encode()) <= LONGEST_ALIAS)
 
     @classmethod
     def of_alias(cls, alias: str) -> Attachment | None:
         """The attachment that a device speaks of; None if it speaks of none."""
         words = alias.split(" ", 5)
-        if len(words) != 6 or words[0] != _MARK:
+        if len(words) < 5 or words[0] != _MARK:
             return None
-        _, pod, interface, container, network, namespace = words
+        _, pod, interface, container, network, namespace = (*words, "")[:6]
         owner, slash, name = pod.partition("/")
         return cls(ObjectKey(owner, name), interface, container, network, namespace) if slash else None
 

@@ -151,11 +151,14 @@ def reap_orphans() -> None:
 
     Whatever we started ourselves leads a session of its own and is waited for by who started it.
     """
+    children: list[int] = []
     for path in Path("/proc/self/task").glob("*/children"):
-        for pid in map(int, path.read_text().split()):
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                if os.getsid(pid) != pid:
-                    os.waitpid(pid, os.WNOHANG)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            children += map(int, path.read_text().split())
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            if os.getsid(pid) != pid:
+                os.waitpid(pid, os.WNOHANG)
 
 
 def encode(message: Event | Request) -> bytes:
