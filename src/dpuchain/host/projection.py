@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -22,19 +22,29 @@ from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.convergence import Convergence
 
+Remark: TypeAlias = Callable[[ObjectKey, Any], str | None]
+"""What a set in a DPU cluster waits for, its own conditions aside; None if it waits for nothing."""
+
 _log = structlog.get_logger(__name__)
+
+
+def no_remark(_cluster: ObjectKey, _live: Any) -> None:
+    """Of a kind whose sets wait for nothing."""
 
 
 class Projection:
     """Brings back what became of an object in each DPU cluster, and lets it go when nothing of it is left in any."""
 
-    def __init__(self, source: Source, members: Members, deliveries: Mapping[ObjectKey, Delivery], clock: Clock) -> None:
+    def __init__(
+        self, source: Source, members: Members, deliveries: Mapping[ObjectKey, Delivery], clock: Clock, remark: Remark = no_remark
+    ) -> None:
         """`deliveries` are those to the connected clusters, by cluster."""
         self._source = source
         self._kind = source.kind
         self._members = members
         self._deliveries = deliveries
         self._clock = clock
+        self._remark = remark
         self._reporter: StatusReporter[Any] = StatusReporter(source.client, source.kind.resource, HOST_FIELD_OWNER)
         self._events = EventRecorder(source.client, HOST_FIELD_OWNER)
         self._convergence = Convergence(source.kind.resource.kind, clock)
@@ -98,7 +108,8 @@ class Projection:
         if live.metadata.deletion_timestamp is not None:
             return InCluster(cluster, key, None, "is being deleted; it is made again when it is gone", up_to_date=False)
         up_to_date = not needs_apply(self._source.wanted(item), live)
-        return InCluster(cluster, key, None, cause_of(live, live.status.conditions), up_to_date)
+        causes = (cause_of(live, live.status.conditions), self._remark(cluster, live))
+        return InCluster(cluster, key, None, "\n".join(filter(None, causes)) or None, up_to_date)
 
     def _outcome(self, cluster: ObjectKey, item: Any) -> Outcome | None:
         """What came of the last look at the object's set in a cluster; None if there was none yet."""
