@@ -11,6 +11,7 @@ from dpuchain.host.helm import Helm
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.loops import ProjectedLoops, ServiceLoop
 from dpuchain.host.members import Members
+from dpuchain.host.releases import Releases
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
 from dpuchain.host.turns import Turns
@@ -44,10 +45,11 @@ async def _work(client: Client, objects: HostObjects, helm: Helm, fence: Fence =
     host = Target.of_host(client, helm.host)
     members = Members(client, objects.clusters, fence)
     identity = await cluster_identity(client)
+    releases = Releases(helm, identity, clock)
     turns = Turns(client, members, identity, clock)
     chains = ProjectedLoops(Source(CHAINS, client, objects, identity), members, clock, turns.remark)
     interfaces = ProjectedLoops(Source(INTERFACES, client, objects, identity), members, clock)
-    services = ServiceLoop(Services(client, objects, members, host, helm, clock), objects, host, clock)
+    services = ServiceLoop(Services(client, objects, members, host, releases, clock), objects, host, clock)
     turns.subscribe(chains.look)
     for loop in (chains, interfaces, services, turns):
         members.subscribe(loop.joined, loop.cluster_changed, loop.look_at_all)
