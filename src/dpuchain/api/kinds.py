@@ -13,6 +13,7 @@ SERVICE_CHAIN_SET = Resource(SERVICE_GROUP, VERSION, "ServiceChainSet", "service
 SERVICE_INTERFACE_SET = Resource(SERVICE_GROUP, VERSION, "ServiceInterfaceSet", "serviceinterfacesets", interface.ServiceInterfaceSet)
 SERVICE_CHAIN = Resource(SERVICE_GROUP, VERSION, "ServiceChain", "servicechains", chain.ServiceChain)
 SERVICE_INTERFACE = Resource(SERVICE_GROUP, VERSION, "ServiceInterface", "serviceinterfaces", interface.ServiceInterface)
+DPU_SERVICE_METADATA = Resource(SERVICE_GROUP, VERSION, "DPUService", "dpuservices", kubernetes.Metadata)
 DPU_CLUSTER = Resource(PROVISIONING_GROUP, VERSION, "DPUCluster", "dpuclusters", fleet.DPUCluster)
 DPF_OPERATOR_CONFIG = Resource(OPERATOR_GROUP, VERSION, "DPFOperatorConfig", "dpfoperatorconfigs", fleet.DPFOperatorConfig)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
-from msgspec import field
+from msgspec import Raw, field
+from msgspec.structs import force_setattr
 
 from dpuchain.api.meta import Model, ObjectMeta
 
@@ -13,6 +15,30 @@ class Metadata(Model, frozen=True, kw_only=True):
     """Any object of which only the metadata is looked at (`PartialObjectMetadata`)."""
 
     metadata: ObjectMeta = ObjectMeta()
+
+
+class FieldManager(Model, frozen=True, kw_only=True):
+    """Who set which fields of an object, and when. Of the fields only a digest is kept, since they are most of an object's size."""
+
+    manager: str = ""
+    subresource: str = ""
+    time: datetime | None = None
+    fields: Raw = field(default=Raw(), name="fieldsV1")
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "fields", Raw(hashlib.sha256(bytes(self.fields)).hexdigest()[:16].encode()))
+
+
+class ManagedMeta(ObjectMeta, frozen=True, kw_only=True):
+    """Metadata with who set which fields of the object."""
+
+    managed_fields: tuple[FieldManager, ...] = ()
+
+
+class Managed(Model, frozen=True, kw_only=True):
+    """Any object of which only the metadata is looked at, and who set its fields (`PartialObjectMetadata`)."""
+
+    metadata: ManagedMeta = ManagedMeta()
 
 
 class Secret(Model, frozen=True, kw_only=True):
@@ -75,9 +101,9 @@ class DaemonSetStatus(Model, frozen=True, kw_only=True):
 
 
 class DaemonSet(Model, frozen=True, kw_only=True):
-    """A DaemonSet: how many of its pods are there and ready."""
+    """A DaemonSet: how many of its pods are there and ready, and who set its fields."""
 
-    metadata: ObjectMeta = ObjectMeta()
+    metadata: ManagedMeta = ManagedMeta()
     status: DaemonSetStatus = DaemonSetStatus()
 
 

@@ -36,7 +36,7 @@ class OwnerReference(Model, frozen=True, kw_only=True):
 
 
 class ObjectMeta(Model, frozen=True, kw_only=True):
-    """The parts of `metadata` that dpuchain reads or writes; `managedFields` is never decoded, since it is most of an object's size."""
+    """The parts of `metadata` that dpuchain reads or writes. Without `managedFields`, since it is most of an object's size."""
 
     name: str = ""
     namespace: str = ""

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
@@ -18,6 +20,9 @@ from dpuchain.chain.release import Release
 
 Access = bytes | Path | None
 """How Helm reaches a cluster: the content of a kubeconfig, its file, or (None) as the pod that we are."""
+FIELD_MANAGER = "helm"
+"""The name by which we call Helm, whatever its file is called: Helm takes it for that of the manager of all fields that it sets."""
+TETHER = Path(__file__).with_name("tether.py")
 COMMAND_SECONDS = 300.0
 RUNS, SHARE = 8, 2
 """Commands that run at once, and those of them that are for one cluster or one repository: one that hangs leaves turns to the others."""
@@ -77,19 +82,20 @@ class Helm:
             raise HelmError(_shortened(without_credentials(said, _credentials(access))))
 
     async def _run(self, access: Access, arguments: list[str], stdin: bytes) -> str | None:
-        """Run one command; returns what it says if it fails."""
+        """Run one command, which ends with us at the latest; returns what it says if it fails."""
+        program = shutil.which(self._program)
+        if program is None:
+            raise HelmError(f"{self._program} cannot be run (no such program); install Helm 3 and name it with --helm")
+        tether = [sys.executable, "-IS", str(TETHER), str(os.getpid()), program, FIELD_MANAGER]
         async with _home(access) as environment:
-            try:
-                child = await asyncio.create_subprocess_exec(
-                    self._program,
-                    *arguments,
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.PIPE,
-                    env=environment,
-                )
-            except OSError as error:
-                raise HelmError(f"{self._program} cannot be run ({error.strerror}); install Helm 3 and name it with --helm") from error
+            child = await asyncio.create_subprocess_exec(
+                *tether,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment,
+            )
             try:
                 async with asyncio.timeout(COMMAND_SECONDS):
                     _, said = await child.communicate(stdin)

@@ -10,9 +10,10 @@ from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.chain.project import concerns
 from dpuchain.chain.release import release_name
 from dpuchain.host.delivery import Delivery, Source
+from dpuchain.host.made import RELEASE_NAME
 from dpuchain.host.members import Member, Members
 from dpuchain.host.projection import Projection, Remark, no_remark
-from dpuchain.host.releases import OWNER_LABEL, RELEASE_NAME
+from dpuchain.host.releases import OWNER_LABEL
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
 from dpuchain.kube.cache import Change
@@ -106,6 +107,7 @@ class ServiceLoop:
             for cache in self._host.caches:
                 cache.subscribe_failing(self.look_at_all)
                 group.create_task(cache.run())
+            group.create_task(self._host.made.run())
             group.create_task(self._controller.run())
             for cache in self._host.caches:
                 await cache.synced()
@@ -113,7 +115,7 @@ class ServiceLoop:
 
     def joined(self, target: Target) -> None:
         """Releases of a cluster can be followed."""
-        target.daemon_sets.subscribe(self._release_changed)
+        target.made.subscribe(self._release_changed, lambda: self._look_at_services_in(target))
         target.releases.subscribe(self._release_changed)
 
     def look_at_all(self) -> None:
@@ -127,8 +129,15 @@ class ServiceLoop:
             if concerns(service, before, after):
                 self._controller.enqueue(key_of(service))
 
+    def _look_at_services_in(self, target: Target) -> None:
+        """Have the services looked at that have a release in a cluster."""
+        uids = {record.metadata.labels.get(OWNER_LABEL) for record in target.releases}
+        for service in self._objects.services:
+            if service.metadata.uid in uids:
+                self._controller.enqueue(key_of(service))
+
     def _release_changed(self, change: Change[Any]) -> None:
-        """Have the services looked at that a release's record, or a DaemonSet of it, belongs to."""
+        """Have the services looked at that a release's record, or an object of it, belongs to."""
         items = [item for item in (change.old, change.new) if item is not None]
         uids = {item.metadata.labels.get(OWNER_LABEL) for item in items}
         releases = {item.metadata.annotations.get(RELEASE_NAME) for item in items} | {item.metadata.labels.get("name") for item in items}

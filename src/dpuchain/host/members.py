@@ -10,7 +10,8 @@ from dpuchain.api.fleet import DPUCluster
 from dpuchain.api.interface import ServiceInterfaceSet
 from dpuchain.api.kinds import SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET
 from dpuchain.api.meta import ObjectKey
-from dpuchain.host.targets import Target, daemon_sets_of, releases_of
+from dpuchain.host.made import Made
+from dpuchain.host.targets import Target, releases_of
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.secrets import client_by
@@ -31,21 +32,15 @@ class Member(Target):
     def of(cls, cluster: ObjectKey, kubeconfig: bytes, fence: Fence = lambda: None) -> Member:
         """A connection by this kubeconfig, whose writes ask `fence`; its caches are to be run. Raises InvalidKubeconfig."""
         client = client_by(kubeconfig, "dpuchain-host", fence)
-        return cls(
-            str(cluster),
-            client,
-            kubeconfig,
-            daemon_sets_of(client),
-            releases_of(client),
-            cluster,
-            Cache(client, SERVICE_CHAIN_SET),
-            Cache(client, SERVICE_INTERFACE_SET),
-        )
+        releases = releases_of(client)
+        made = Made(client, releases)
+        sets = Cache(client, SERVICE_CHAIN_SET), Cache(client, SERVICE_INTERFACE_SET)
+        return cls(str(cluster), client, kubeconfig, releases, made, cluster, *sets, [made])
 
     @property
     def caches(self) -> tuple[Cache[Any], ...]:
-        """All of its caches."""
-        return (self.chain_sets, self.interface_sets, self.daemon_sets, self.releases)
+        """The caches without which nothing can be said of the cluster."""
+        return (self.chain_sets, self.interface_sets, *super().caches)
 
 
 class Members(DpuClusters[Member]):

@@ -11,6 +11,8 @@ from dpuchain.host.helm import Helm
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.loops import ProjectedLoops, ServiceLoop
 from dpuchain.host.members import Members
+from dpuchain.host.orphans import OrphanLoop
+from dpuchain.host.releases import Releases
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
 from dpuchain.host.turns import Turns
@@ -44,14 +46,16 @@ async def _work(client: Client, objects: HostObjects, helm: Helm, fence: Fence =
     host = Target.of_host(client, helm.host)
     members = Members(client, objects.clusters, fence)
     identity = await cluster_identity(client)
+    releases = Releases(helm, identity, clock)
     turns = Turns(client, members, identity, clock)
     chains = ProjectedLoops(Source(CHAINS, client, objects, identity), members, clock, turns.remark)
     interfaces = ProjectedLoops(Source(INTERFACES, client, objects, identity), members, clock)
-    services = ServiceLoop(Services(client, objects, members, host, helm, clock), objects, host, clock)
+    services = ServiceLoop(Services(client, objects, members, host, releases, clock), objects, host, clock)
+    orphans = OrphanLoop(client, objects, members, host, releases, clock)
     turns.subscribe(chains.look)
     for loop in (chains, interfaces, services, turns):
         members.subscribe(loop.joined, loop.cluster_changed, loop.look_at_all)
     objects.configs.subscribe(lambda _: chains.look_at_all())
     async with asyncio.TaskGroup() as group:
-        for runner in (members, chains, interfaces, services, turns):
+        for runner in (members, chains, interfaces, services, orphans, turns):
             group.create_task(runner.run())

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
-from dpuchain.api.kinds import DAEMON_SET, SECRET, SECRET_METADATA
-from dpuchain.api.kubernetes import DaemonSet, Metadata, Secret
+from dpuchain.api.kinds import SECRET, SECRET_METADATA
+from dpuchain.api.kubernetes import DaemonSet, Managed, Metadata
 from dpuchain.api.meta import key_of
 from dpuchain.api.service import DPUService
 from dpuchain.chain.release import Release
 from dpuchain.chain.status import Unready
 from dpuchain.host.helm import Helm, HelmError
-from dpuchain.host.repairs import LONGEST_PAUSE, Pace, fingerprint
-from dpuchain.host.targets import MANAGED_BY_HELM, Target
+from dpuchain.host.inspection import Drift, inspect
+from dpuchain.host.made import MADE_ANNOTATION, changed, described, read, traces_in, traces_of
+from dpuchain.host.repairs import LONGEST_PAUSE, REPAIRS, Pace
+from dpuchain.host.targets import Target
 from dpuchain.kube.errors import KubeError
 from dpuchain.runtime.clock import Clock
 
@@ -29,9 +28,10 @@ OWNER_LABEL = "dpuchain-owner"
 """On Helm's record of a release: uid of the DPUService that it is of."""
 REVISION_LABEL = "dpuchain-revision"
 """On Helm's record of a release: the revision that we made. Helm copies labels to the revisions that others make."""
-OBJECTS_LABEL = "dpuchain-objects"
-"""On Helm's record of a release: what its DaemonSets were when Helm had run. As long as they are that, nobody has changed them."""
-RELEASE_NAME, RELEASE_NAMESPACE = "meta.helm.sh/release-name", "meta.helm.sh/release-namespace"
+HOST_LABEL = "dpuchain-host"
+"""On Helm's record of a release: identity of the host cluster that the DPUService is in, since several may share a DPU cluster."""
+NAMED = 3
+"""Objects of a release that a message names before it only counts."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,8 +39,10 @@ _log = structlog.get_logger(__name__)
 class Releases:
     """Makes the releases of services what they are to be. A failure is returned, as what is to be told of one cluster."""
 
-    def __init__(self, helm: Helm, clock: Clock) -> None:
+    def __init__(self, helm: Helm, host: str, clock: Clock) -> None:
+        """`host` is the identity of the host cluster."""
         self._helm = helm
+        self._host = host
         self._clock = clock
         self._pace = Pace()
 
@@ -52,8 +54,10 @@ class Releases:
         """
         renamed = [record for record in records_of(service, target.releases) if not _is_of(record, release)]
         known = _newest(target.releases, release)
-        if not renamed and _is_installed(service, release, known) and _is_untouched(known, made_by(release, target.daemon_sets)):
-            return None
+        if not renamed and known is not None and self._is_installed(service, release, known):
+            noted = traces_in(known)
+            if noted is not None and not changed(noted, target.made.traces(release)):
+                return None
         try:
             return await self.uninstall(target, renamed) or await self._make(service, release, target)
         except (HelmError, KubeError) as failure:
@@ -62,6 +66,7 @@ class Releases:
     async def uninstall(self, target: Target, records: Iterable[Metadata]) -> Unready | None:
         """Uninstall the releases that the records are of; returns why that was not possible."""
         for namespace, name in sorted({(record.metadata.namespace, record.metadata.labels["name"]) for record in records}):
+            _log.info("uninstalling", cluster=target.name, release=f"{namespace}/{name}")
             try:
                 await self._helm.uninstall(target.access, namespace, name)
             except HelmError as failure:
@@ -69,10 +74,10 @@ class Releases:
             self._pace.forget((target.name, namespace, name))
         return None
 
-    async def end(self, service: DPUService, target: Target) -> Unready | None:
-        """Uninstall what the service has in a cluster, whatever its release was called; returns why that was not possible."""
+    async def end(self, owner: str, target: Target) -> Unready | None:
+        """Uninstall what the DPUService of this uid has in a cluster, whatever its release is called; returns why that was not possible."""
         try:
-            return await self.uninstall(target, await self._records(target, f"{OWNER_LABEL}={service.metadata.uid}"))
+            return await self.uninstall(target, await self._records(target, f"{OWNER_LABEL}={owner}"))
         except KubeError as failure:
             return Unready((target.where,), str(failure))
 
@@ -83,52 +88,80 @@ class Releases:
             return Unready((target.where,), _whose(record, release))
         if record is not None and _is_in_other_hands(record):
             return Unready((target.where,), _hands_off(record, release))
-        if _is_installed(service, release, record):
-            made = await self._made(release, target)
-            if _is_untouched(record, made):
+        noted = traces_in(record) if record is not None else None
+        made = await read(target.client, release, noted or ())
+        drift = Drift(noted or {}, traces_of(made))
+        installed = record is not None and self._is_installed(service, release, record)
+        if installed:
+            names = changed(drift.noted, drift.found)
+            if noted is not None and not names:
                 return None
-            obstacle = self._repair(release, target, made)
+            if noted is None and self._pause(release, target) > 0:  # Helm has run a moment ago, and looking at what it made failed
+                return await self._note(release, target, drift)
+            obstacle = self._obstacle(release, target, made, names)
             if obstacle is not None:
-                return Unready((target.where, f"Release: {release.namespace}/{release.name}"), obstacle)
+                return Unready(_where(release, target), obstacle)
+            if names:
+                REPAIRS.inc()
+                _log.warning("somebody changed what a release made", where=_where(release, target), objects=names)
         revision = await self._clear(target, record) + 1
-        labels = {DIGEST_LABEL: release.digest, OWNER_LABEL: service.metadata.uid, REVISION_LABEL: str(revision)}
+        labels = {DIGEST_LABEL: release.digest, REVISION_LABEL: str(revision), **self._labels(service)}
         await self._helm.install(target.access, release, labels)
-        return await self._mark(release, target)
+        if installed:
+            self._pace.repaired(_id(release, target), self._clock.monotonic())
+        unready = await self._note(release, target, drift)
+        if unready is not None and not installed:
+            self._pace.repaired(_id(release, target), self._clock.monotonic())
+        return unready
 
-    def _repair(self, release: Release, target: Target, made: Iterable[DaemonSet]) -> str | None:
-        """Whether to run Helm again for what somebody else changed; returns why not now."""
-        if any(item.metadata.deletion_timestamp is not None for item in made):
-            return "its DaemonSet is being deleted by somebody else; it is made again when it is gone"
-        key, now = (target.name, release.namespace, release.name), self._clock.monotonic()
-        if self._pace.pause(key, now) > 0:
+    def _pause(self, release: Release, target: Target) -> float:
+        """Seconds until Helm may run again for what others do to the release."""
+        return self._pace.pause(_id(release, target), self._clock.monotonic())
+
+    def _obstacle(self, release: Release, target: Target, made: Mapping[str, Mapping[str, Managed]], names: Sequence[str]) -> str | None:
+        """Why Helm is not to run now for what is not as it made it, or not known to be; None if it is to run."""
+        items = ((described(kind, name), item) for kind, found in made.items() for name, item in found.items())
+        deleted = sorted(name for name, item in items if item.metadata.deletion_timestamp is not None)
+        if deleted:
+            return f"{_listed(deleted)} is being deleted by somebody else; it is made again when it is gone"
+        if self._pause(release, target) > 0:
             return (
-                "somebody else changes or deletes its DaemonSet again and again: it is put right ever more slowly, in the end every "
+                f"somebody else changes or deletes {_listed(names)} again and again: it is put right ever more slowly, in the end every "
                 f"{LONGEST_PAUSE:.0f} s; find out who does it (another controller, a script) and stop it"
             )
-        self._pace.repaired(key, now)
-        _log.warning("somebody changed what a release made", cluster=target.name, release=f"{release.namespace}/{release.name}")
         return None
 
-    async def _mark(self, release: Release, target: Target) -> Unready | None:
-        """Note on Helm's record what the release's DaemonSets are now; returns what is missing of them."""
+    async def _note(self, release: Release, target: Target, drift: Drift) -> Unready | None:
+        """Note on Helm's record what the release has made; returns what others did to it while Helm ran."""
         record = _newest(await self._records(target, f"name={release.name}"), release)
         if record is None:
             return Unready((target.where,), "somebody else uninstalled the release while it was installed")
-        made = await self._made(release, target)
-        if len(made) < _declared(await target.client.get(SECRET, key_of(record))):
-            return Unready((target.where,), "somebody else deleted the release's DaemonSet while it was installed")
-        labels = {OBJECTS_LABEL: fingerprint(made)}
-        await target.client.patch(SECRET_METADATA, key_of(record), {"metadata": {"uid": record.metadata.uid, "labels": labels}})
-        return None
+        inspection = await inspect(target.client, release, record, drift)
+        annotations = {MADE_ANNOTATION: json.dumps(inspection.traces, sort_keys=True)}
+        await target.client.patch(SECRET_METADATA, key_of(record), {"metadata": {"uid": record.metadata.uid, "annotations": annotations}})
+        if not inspection.disturbed:
+            return None
+        cause = f"somebody else changed or deleted {_listed(inspection.disturbed)} while Helm ran; Helm runs once more"
+        return Unready(_where(release, target), cause)
 
     async def _records(self, target: Target, selector: str) -> tuple[Metadata, ...]:
         """Helm's records as the API server has them now."""
         listing = await target.client.list(SECRET_METADATA, label_selector=f"owner=helm,{selector}", metadata_only=True)
         return listing.items
 
-    async def _made(self, release: Release, target: Target) -> list[DaemonSet]:
-        """The DaemonSets of a release as the API server has them now."""
-        return made_by(release, (await target.client.list(DAEMON_SET, label_selector=MANAGED_BY_HELM)).items)
+    def owner_of(self, record: Metadata) -> str | None:
+        """Uid of the DPUService of this host cluster that a release is of; None if it is of none, or of another host cluster's."""
+        labels = record.metadata.labels
+        return labels.get(OWNER_LABEL) if labels.get(HOST_LABEL) == self._host else None
+
+    def _labels(self, service: DPUService) -> dict[str, str]:
+        """What tells on Helm's record whose release it is."""
+        return {OWNER_LABEL: service.metadata.uid, HOST_LABEL: self._host}
+
+    def _is_installed(self, service: DPUService, release: Release, record: Metadata) -> bool:
+        """Whether the record says that exactly this is installed, and that it was us who did it."""
+        ours = {DIGEST_LABEL: release.digest, REVISION_LABEL: str(_revision(record)), "status": "deployed", **self._labels(service)}
+        return ours.items() <= record.metadata.labels.items()
 
     async def _clear(self, target: Target, record: Metadata | None) -> int:
         """Clear away what a Helm run that was cut off left, as Helm would refuse for ever; returns the revision that is there then."""
@@ -144,26 +177,22 @@ class Releases:
         return revision
 
 
-def made_by(release: Release, daemon_sets: Iterable[DaemonSet]) -> list[DaemonSet]:
-    """Those of the DaemonSets that the release made."""
-    mark = {RELEASE_NAME: release.name, RELEASE_NAMESPACE: release.namespace}
-    return [item for item in daemon_sets if mark.items() <= item.metadata.annotations.items()]
-
-
-def _declared(record: Secret) -> int:
-    """How many DaemonSets the release has by the manifest in Helm's record."""
-    content: dict[str, str] = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(record.data["release"]))))
-    return len(re.findall(r"^kind: *DaemonSet *$", content["manifest"], re.MULTILINE))
-
-
-def _is_untouched(record: Metadata | None, made: Iterable[DaemonSet]) -> bool:
-    """Whether the DaemonSets are what they were when Helm had run."""
-    return record is not None and record.metadata.labels.get(OBJECTS_LABEL) == fingerprint(made)
-
-
 def records_of(service: DPUService, records: Iterable[Metadata]) -> list[Metadata]:
     """Those of Helm's records that are of the service."""
     return [record for record in records if record.metadata.labels.get(OWNER_LABEL) == service.metadata.uid]
+
+
+def _id(release: Release, target: Target) -> tuple[str, str, str]:
+    return target.name, release.namespace, release.name
+
+
+def _where(release: Release, target: Target) -> tuple[str, ...]:
+    return target.where, f"Release: {release.namespace}/{release.name}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _is_of(record: Metadata, release: Release) -> bool:
@@ -177,19 +206,6 @@ def _revision(record: Metadata) -> int:
 def _newest(records: Iterable[Metadata], release: Release) -> Metadata | None:
     """Helm's record of the newest revision of a release; None if there is no such release."""
     return max((record for record in records if _is_of(record, release)), key=_revision, default=None)
-
-
-def _is_installed(service: DPUService, release: Release, record: Metadata | None) -> bool:
-    """Whether the record says that exactly this is installed, and that it was us who did it."""
-    if record is None:
-        return False
-    expected = {
-        OWNER_LABEL: service.metadata.uid,
-        DIGEST_LABEL: release.digest,
-        REVISION_LABEL: str(_revision(record)),
-        "status": "deployed",
-    }
-    return expected.items() <= record.metadata.labels.items()
 
 
 def _is_in_other_hands(record: Metadata) -> bool:
@@ -212,11 +228,11 @@ def _whose(record: Metadata, release: Release) -> str:
 
 def unready_in(release: Release, target: Target) -> list[Unready]:
     """What of a release does not work in a cluster: each DaemonSet that has not all its pods, or that there is none."""
-    mine = made_by(release, target.daemon_sets)
+    mine = target.made.daemon_sets_of(release)
     if not mine:
-        return [Unready((target.where, f"Release: {release.namespace}/{release.name}"), "it has no DaemonSet yet")]
+        return [Unready(_where(release, target), "it has no DaemonSet yet")]
     entries = []
-    for item in sorted(mine, key=key_of):
+    for item in mine:
         cause = _daemon_set_cause(item)
         if cause is not None:
             entries.append(Unready((target.where, f"DaemonSet: {key_of(item)}"), cause))

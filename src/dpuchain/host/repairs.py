@@ -1,27 +1,18 @@
-"""What others change or delete of a release: known again, counted, and put right at once, or ever more slowly where somebody goes on."""
+"""What others change or delete of a release: counted, and put right at once, or ever more slowly where somebody goes on."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from prometheus_client import Counter
 
-from dpuchain.api.kubernetes import DaemonSet
-from dpuchain.api.meta import key_of
 from dpuchain.runtime.metrics import REGISTRY
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0
 """Seconds between the first repair of a release and the second, doubled with each further one; after twice the longest all is forgotten."""
 
 REPAIRS = Counter("dpuchain_release_repairs", "Changes of others to what our releases made that were undone.", registry=REGISTRY)
-
-
-def fingerprint(made: Iterable[DaemonSet]) -> str:
-    """What tells the DaemonSets of a release from what they are after anybody changed, deleted or made again one; fits a label value."""
-    versions = sorted(f"{key_of(item)} {item.metadata.uid} {item.metadata.generation}" for item in made)
-    return hashlib.sha256("\n".join(versions).encode()).hexdigest()[:40]
 
 
 @dataclass
@@ -39,8 +30,7 @@ class Pace:
         return max(0.0, last + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(count - 1, 32)) - now) if count else 0.0
 
     def repaired(self, release: Hashable, now: float) -> None:
-        """The release is being repaired."""
-        REPAIRS.inc()
+        """Helm runs for the release because of what others do to it."""
         count, _ = self._repaired.get(release, (0, now))
         self._repaired[release] = (count + 1, now)
 

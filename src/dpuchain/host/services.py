@@ -18,7 +18,6 @@ from dpuchain.chain.project import selects
 from dpuchain.chain.release import config_ports_problem, interface_problems, release_of, service_id, unsupported
 from dpuchain.chain.selectors import problem as selector_problem
 from dpuchain.chain.status import NOT_READY, Unready, awaiting, describe_unready, error, good, pending, with_ready
-from dpuchain.host.helm import Helm
 from dpuchain.host.members import Members
 from dpuchain.host.releases import Releases, records_of, unready_in
 from dpuchain.host.targets import HOST_CLUSTER, Target
@@ -53,12 +52,12 @@ class Place:
 class Services:
     """Makes the releases of a DPUService what `chain.release` wants, and the service's status what became of them."""
 
-    def __init__(self, client: Client, objects: HostObjects, members: Members, host: Target, helm: Helm, clock: Clock) -> None:
+    def __init__(self, client: Client, objects: HostObjects, members: Members, host: Target, releases: Releases, clock: Clock) -> None:
         self._client = client
         self._objects = objects
         self._members = members
         self._host = host
-        self._releases = Releases(helm, clock)
+        self._releases = releases
         self._clock = clock
         self._reporter: StatusReporter[DPUService] = StatusReporter(client, DPU_SERVICE, names.HOST_FIELD_OWNER)
 
@@ -148,7 +147,7 @@ class Services:
         work: list[Awaitable[Unready | None]] = []
         for place in self._places(service):
             if place.target is not None and place.trouble is None:
-                work.append(self._releases.end(service, place.target))
+                work.append(self._releases.end(service.metadata.uid, place.target))
             elif place.target is not self._host:
                 away.append(Unready((f"Cluster: {place.name}",), f"{place.trouble}; delete the DPUCluster if it is gone for good"))
             elif place.wanted:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpuchain.api.kinds import DAEMON_SET, SECRET_METADATA
-from dpuchain.api.kubernetes import DaemonSet, Metadata
+from dpuchain.api.kinds import SECRET_METADATA
+from dpuchain.api.kubernetes import Metadata
 from dpuchain.host.helm import Access
+from dpuchain.host.made import Made
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 
-MANAGED_BY_HELM = "app.kubernetes.io/managed-by=Helm"
 HOST_CLUSTER = "(the host cluster)"
 
 
@@ -22,13 +22,14 @@ class Target:
     name: str
     client: Client
     access: Access = field(repr=False)
-    daemon_sets: Cache[DaemonSet]
     releases: Cache[Metadata]
+    made: Made
 
     @classmethod
     def of_host(cls, client: Client, access: Access) -> Target:
         """The host cluster; its caches are to be run."""
-        return cls(HOST_CLUSTER, client, access, daemon_sets_of(client), releases_of(client))
+        releases = releases_of(client)
+        return cls(HOST_CLUSTER, client, access, releases, Made(client, releases))
 
     @property
     def where(self) -> str:
@@ -37,8 +38,8 @@ class Target:
 
     @property
     def caches(self) -> tuple[Cache[Any], ...]:
-        """All of its caches."""
-        return (self.daemon_sets, self.releases)
+        """The caches without which nothing can be said of the cluster."""
+        return (self.made.daemon_sets, self.releases)
 
     @property
     def settled(self) -> bool:
@@ -54,11 +55,6 @@ class Target:
         if not all(cache.is_synced for cache in self.caches):
             return "is being read for the first time"
         return None
-
-
-def daemon_sets_of(client: Client) -> Cache[DaemonSet]:
-    """The DaemonSets that Helm made."""
-    return Cache(client, DAEMON_SET, label_selector=MANAGED_BY_HELM)
 
 
 def releases_of(client: Client) -> Cache[Metadata]:

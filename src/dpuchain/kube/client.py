@@ -23,8 +23,8 @@ Fence = Callable[[], None]
 PAGE = 500
 TIMEOUT = 30.0
 """Seconds that a request may take; the API server itself gives up after 60."""
-CONNECTIONS = 64
-"""Connections in the pool. HTTP/1.1 needs one for each watch and each request in flight."""
+REQUESTS = 64
+"""Requests in flight at once. HTTP/1.1 needs a connection for each, and one for each watch, of which there may be any number."""
 
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -67,6 +67,7 @@ class Client:
         self._endpoint = endpoint
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
+        self._turns = asyncio.Semaphore(REQUESTS)
 
     @classmethod
     def from_kubeconfig(
@@ -87,7 +88,7 @@ class Client:
         return other
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._endpoint.tls or True, keepalive_timeout=75)
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._endpoint.tls or True, keepalive_timeout=75)
         self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": self._user_agent}, auto_decompress=True)
         return self
 
@@ -171,9 +172,12 @@ class Client:
         if method != "GET":
             self._fence()
         try:
-            async with self._open().request(
-                method, self.server + path, params=query, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT)
-            ) as response:
+            async with (
+                self._turns,
+                self._open().request(
+                    method, self.server + path, params=query, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT)
+                ) as response,
+            ):
                 content = await response.read()
         except TRANSPORT_ERRORS as error:
             raise from_transport(error, action) from error

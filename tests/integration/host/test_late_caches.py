@@ -14,6 +14,7 @@ from dpuchain.host.helm import Helm
 from dpuchain.host.kinds import CHAINS
 from dpuchain.host.members import Member, Members
 from dpuchain.host.projection import Projection
+from dpuchain.host.releases import Releases
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
 from dpuchain.kube.cache import Cache
@@ -97,7 +98,8 @@ async def host(world: World) -> AsyncIterator[Target]:
 
 async def test_release_is_installed_once_and_uninstalled(world: World, behind: Behind, objects: HostObjects, host: Target) -> None:
     fleet = world.fleet
-    loop = Services(world.client, objects, behind, host, Helm(fleet.helm, {REPOSITORY: f"{fleet.url}/doca"}), SystemClock())
+    releases = Releases(Helm(fleet.helm, {REPOSITORY: f"{fleet.url}/doca"}), "host", SystemClock())
+    loop = Services(world.client, objects, behind, host, releases, SystemClock())
     key = world.key("service")
     await world.add_service()
     await world.until(lambda: len(world.services) == 1, "seen")

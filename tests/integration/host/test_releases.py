@@ -103,7 +103,13 @@ async def test_somebody_who_deletes_again_and_again_is_told_of_and_slows_us_down
     await world.until(lambda: ("service", "2", "deployed") in world.north.revisions, "made again")
     await world.until(lambda: len(world.north.daemon_sets) == 1, "there again")
     await world.north.client.delete(kinds.DAEMON_SET, key_of(made))
-    await world.told(world.services, "service", RECONCILED, "False", "somebody else changes or deletes its DaemonSet again and again")
+    await world.told(
+        world.services,
+        "service",
+        RECONCILED,
+        "False",
+        f"somebody else changes or deletes daemonsets {world.key('service')} again and again",
+    )
     assert ("service", "3", "deployed") not in world.north.revisions
     await world.until(lambda: ("service", "3", "deployed") in world.north.revisions, "made again in its time")
     await world.told(world.services, "service", RECONCILED, "True")

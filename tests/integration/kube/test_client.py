@@ -16,6 +16,7 @@ from dpuchain.api.meta import Model, ObjectKey, ObjectMeta, key_of
 from dpuchain.api.resource import Resource
 from dpuchain.chain import status
 from dpuchain.kube import client as kube_client
+from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unreachable
 from dpuchain.kube.events import EventRecorder
@@ -298,3 +299,22 @@ async def test_requests_side_by_side(client: Client, namespace: str) -> None:
     names = {f"s{number}" for number in range(100)}
     await asyncio.gather(*(client.create(SECRET, secret(namespace, name)) for name in names))
     assert {item.metadata.name for item in (await client.list(SECRET, namespace=namespace)).items} == names
+
+
+async def test_watches_leave_requests_their_connections(api_server: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube_client, "REQUESTS", 2)
+    monkeypatch.setattr(kube_client, "TIMEOUT", 5.0)
+    async with Client.from_kubeconfig(api_server.kubeconfig, user_agent="tests") as client:
+        caches = [Cache(client, SECRET, namespace=namespace, field_selector=f"metadata.name=s{number}") for number in range(6)]
+        told: asyncio.Queue[ObjectKey] = asyncio.Queue()
+        for cache in caches:
+            cache.subscribe(lambda change: told.put_nowait(change.key))
+        watches = [asyncio.ensure_future(cache.run()) for cache in caches]
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(cache.synced() for cache in caches))
+            await asyncio.gather(*(client.create(SECRET, secret(namespace, f"s{number}")) for number in range(6)))
+            assert {await told.get() for _ in range(6)} == {ObjectKey(namespace, f"s{number}") for number in range(6)}
+        for watch in watches:
+            watch.cancel()
+        await asyncio.wait(watches)
+    assert [cache.failing for cache in caches] == [None] * 6

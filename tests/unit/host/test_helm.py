@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,29 @@ async def test_command_that_does_not_end_is_ended(
     with pytest.raises(asyncio.CancelledError if cancelled else HelmError):
         await running
     assert not Path(f"/proc/{process.strip()}").exists()
+
+
+async def test_program_has_the_name_by_which_its_fields_are_known(tmp_path: Path) -> None:
+    program = tmp_path / "helm-3.22"
+    program.symlink_to(sys.executable)
+    code = "import sys; sys.exit(sys.orig_argv[0])"
+    assert await Helm(str(program), {})._run(b"", ["-S", "-c", code], b"") == helm.FIELD_MANAGER
+
+
+async def test_program_whose_starter_has_ended_already_does_not_begin(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-IS", str(helm.TETHER), "1", "/bin/touch", "touch", str(tmp_path / "begun")]
+    child = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.PIPE)
+    _, said = await child.communicate()
+    assert (child.returncode, said) == (1, b"the controller has ended\n")
+    assert not (tmp_path / "begun").exists()
+
+
+async def test_program_of_another_machine_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "helm"
+    program.write_bytes(b"\x7fELF of another machine")
+    program.chmod(0o755)
+    with pytest.raises(HelmError, match="helm cannot be run: Exec format error"):
+        await Helm(str(program), {}).uninstall(b"", "dpf", "service")
 
 
 async def test_repository_that_hangs_leaves_turns_to_the_others(script: Callable[[str], str], tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from dpuchain.api.service import DPUService
 from dpuchain.chain.release import Release
 from dpuchain.chain.status import Unready
 from dpuchain.host import releases, services
-from dpuchain.host.releases import DIGEST_LABEL, OWNER_LABEL, REVISION_LABEL
+from dpuchain.host.helm import Helm
+from dpuchain.host.releases import DIGEST_LABEL, HOST_LABEL, OWNER_LABEL, REVISION_LABEL, Releases
+from dpuchain.runtime.clock import SystemClock
 
 RELEASE = Release("service", "dpf", "https://charts.example", "chart", "1.0.0", {})
 BROKEN = Unready(("Cluster: dpf/north",), "no chart")
@@ -25,7 +27,7 @@ SERVICE = msgspec.convert(
     },
     DPUService,
 )
-OURS = {OWNER_LABEL: "u-1", DIGEST_LABEL: RELEASE.digest, REVISION_LABEL: "2", "status": "deployed"}
+OURS = {OWNER_LABEL: "u-1", HOST_LABEL: "h-1", DIGEST_LABEL: RELEASE.digest, REVISION_LABEL: "2", "status": "deployed"}
 
 
 def record(version: str, name: str = "service", namespace: str = "dpf", **labels: str) -> Metadata:
@@ -110,17 +112,23 @@ def test_newest_record_is_that_of_the_highest_revision_of_the_release() -> None:
         ({}, True),
         ({"more": "labels"}, True),
         ({OWNER_LABEL: "u-2"}, False),
+        ({HOST_LABEL: "h-2"}, False),
         ({DIGEST_LABEL: "other"}, False),
         ({REVISION_LABEL: "1"}, False),
         ({"status": "failed"}, False),
     ],
 )
 def test_release_is_installed_only_if_we_did_it_and_nobody_after_us(changed: dict[str, Any], installed: bool) -> None:
-    assert releases._is_installed(SERVICE, RELEASE, record("2", **{**OURS, **changed})) is installed
+    door = Releases(Helm("helm", {}), "h-1", SystemClock())
+    assert door._is_installed(SERVICE, RELEASE, record("2", **{**OURS, **changed})) is installed
 
 
-def test_release_without_record_is_not_installed() -> None:
-    assert not releases._is_installed(SERVICE, RELEASE, None)
+def test_release_of_another_host_cluster_or_of_nobody_has_no_owner_here() -> None:
+    door = Releases(Helm("helm", {}), "h-1", SystemClock())
+    assert door.owner_of(record("2", **OURS)) == "u-1"
+    assert door.owner_of(record("2", **{**OURS, HOST_LABEL: "h-2"})) is None
+    assert door.owner_of(record("2", **{OWNER_LABEL: "u-1"})) is None
+    assert door.owner_of(record("2")) is None
 
 
 @pytest.mark.parametrize(
