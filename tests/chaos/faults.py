@@ -11,15 +11,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 from dpuchain.lab import containers, control
 from dpuchain.lab.cgroups import ControlGroup
 from dpuchain.lab.process import run
-from tests.chaos.world import DPUS, SIDE, World, ofctl, side_chain, side_interface
+from tests.chaos.world import BRIDGE, DPUS, SIDE, World, ofctl, side_chain, side_interface, vsctl
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Outcome as Answer
 
 DAEMON = "ovs-vswitchd"
 """The process with which all flows end, whosoever they are."""
-BRIDGE = "datapath_type=netdev", "fail_mode=secure", "protocols=OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def _razed(name: str) -> frozenset[str]:
 
 
 def change_flows(world: World, chance: Random) -> Harm:
-    """Somebody else changes the flow tables."""
+    """Somebody else changes the flow tables, but never so that frames leave by a port which another sends or hears on."""
     port = chance.randint(1, 6)
     what = chance.choice(
         [
@@ -74,9 +77,9 @@ def change_flows(world: World, chance: Random) -> Harm:
             ("del-flows", "br-sfc", "cookie=0xd9c0000000000000/0xfff0000000000000"),
             ("del-flows", "br-sfc", f"table=0,in_port={port}"),
             ("mod-flows", "br-sfc", f"table=0,in_port={port},actions=drop"),
-            ("mod-flows", "br-sfc", f"table=0,in_port={port},actions=output:{port % 6 + 1}"),
+            ("mod-flows", "br-sfc", f"table=0,in_port={port},actions=LOCAL"),
             ("add-flow", "br-sfc", "cookie=0xd9c1100000010000,table=0,priority=77,actions=drop"),
-            ("add-flow", "br-sfc", f"cookie=0xd9c1100000010000,table=0,priority=50000,in_port={port},actions=output:{port % 6 + 1}"),
+            ("add-flow", "br-sfc", f"cookie=0xd9c1100000010000,table=0,priority=50000,in_port={port},actions=LOCAL"),
             ("add-flow", "br-sfc", "cookie=0xd9c1100000010000,table=9,priority=77,actions=drop"),
             ("add-flow", "br-sfc", "cookie=0x99,table=9,priority=77,actions=drop"),
             ("add-group", "br-sfc", "group_id=5,type=all,bucket=output:1,bucket=output:2"),
@@ -87,17 +90,17 @@ def change_flows(world: World, chance: Random) -> Harm:
     ofctl(world.rack, dpu, *what)
     if what[0] in ("add-group", "add-meter"):  # whoever made it takes it away again
         time.sleep(chance.uniform(0.1, 1))
-        ofctl(world.rack, dpu, what[0].replace("add", "del") + "s", "br-sfc", what[2].partition(",")[0])
+        ofctl(world.rack, dpu, "del-groups" if what[0] == "add-group" else "del-meter", "br-sfc", what[2].partition(",")[0])
     return Harm(f"{dpu}: {' '.join(what)}", frozenset({dpu} if what == ("del-flows", "br-sfc") else ()))
 
 
 def change_ports(world: World, chance: Random) -> Harm:
     """Somebody else changes the ports: those of devices, and those of pods."""
     dpu = chance.choice(DPUS)
-    ports = world.rack.at(dpu, "ovs-vsctl", "list-ports", "br-sfc").output.split()
+    ports = vsctl(world.rack, dpu, "list-ports", "br-sfc").output.split()
     port = chance.choice(sorted(port for port in ports if not port.startswith("y")) or ["p0"])
     other = chance.choice(("dpf-operator-system/nobody", "dpf-operator-system/x2-0", "somebody/else/eth1"))
-    number = world.rack.at(dpu, "ovs-vsctl", "get", "interface", port, "ofport").output.strip()
+    number = vsctl(world.rack, dpu, "get", "interface", port, "ofport").output.strip()
     what = chance.choice(
         [
             ("del-port", "br-sfc", port),
@@ -111,10 +114,10 @@ def change_ports(world: World, chance: Random) -> Harm:
             _thief("br-sfc", port, number),
         ]
     )
-    outcome = world.rack.at(dpu, "ovs-vsctl", *what)
+    outcome = vsctl(world.rack, dpu, *what)
     if "thief" in what:
         time.sleep(chance.uniform(0.1, 1))
-        world.rack.at(dpu, "ovs-vsctl", "--if-exists", "del-port", "thief")
+        vsctl(world.rack, dpu, "--if-exists", "del-port", "thief")
     return Harm(f"{dpu}: ovs-vsctl {' '.join(what)}", count=int(outcome.status == 0))
 
 
@@ -142,18 +145,18 @@ def make_bridge_anew(world: World, chance: Random) -> Harm:
     dpu, seconds = chance.choice(DPUS), chance.choice((0.0, chance.uniform(0.1, 3)))
     again = ("add-br", "br-sfc", "--", "set", "bridge", "br-sfc", *BRIDGE)
     if seconds:
-        world.rack.at(dpu, "ovs-vsctl", "del-br", "br-sfc")
+        vsctl(world.rack, dpu, "del-br", "br-sfc")
         time.sleep(seconds)
-        world.rack.at(dpu, "ovs-vsctl", *again)
+        vsctl(world.rack, dpu, *again)
     else:
-        world.rack.at(dpu, "ovs-vsctl", "del-br", "br-sfc", "--", *again)
+        vsctl(world.rack, dpu, "del-br", "br-sfc", "--", *again)
     return Harm(f"{dpu}: the bridge was removed and made anew after {seconds:.1f} s", frozenset({dpu}))
 
 
 def flap_link(world: World, chance: Random) -> Harm:
     """A link goes down and comes back: an uplink, a port beside, a pod's, or that to the API server."""
     dpu, seconds = chance.choice(DPUS), chance.uniform(0.1, 1.5)
-    ports = world.rack.at(dpu, "ovs-vsctl", "list-ports", "br-sfc").output.split()
+    ports = vsctl(world.rack, dpu, "list-ports", "br-sfc").output.split()
     pods = sorted(port for port in ports if port.startswith("veth"))
     device = chance.choice(["x1", "x3", "p0", "pf0hpf", *pods[:2]])
     world.rack.at(dpu, "ip", "link", "set", device, "down")
@@ -177,13 +180,12 @@ def part(world: World, chance: Random) -> Harm:
 
 def change_chains(world: World, chance: Random) -> Harm:
     """An operator changes chains and interfaces."""
-    rack = world.rack
     match chance.randrange(6):
         case 0:
-            rack.kubectl("host", "delete", "dpuservicechain/side", "--ignore-not-found", "--wait=false")
+            kubectl(world, "host", "delete", "dpuservicechain/side", "--ignore-not-found", "--wait=false")
             return Harm("deleted the chain beside")
         case 1:
-            rack.kubectl("host", "delete", "dpuservicechain/side", "--ignore-not-found", "--wait=true", "--timeout=15s")
+            kubectl(world, "host", "delete", "dpuservicechain/side", "--ignore-not-found", "--wait=true", "--timeout=15s")
             return _applied(world, "deleted the chain beside and made it again", side_chain("x0", "x2"))
         case 2:
             device = chance.choice(("x0", "x4"))
@@ -191,11 +193,16 @@ def change_chains(world: World, chance: Random) -> Harm:
             changes = [side_interface("x0", device), side_interface("x4", others)]
             return _applied(world, f"interface x0 is {device}, x4 is {others}", *changes)
         case 3:
-            rack.kubectl("host", "delete", "dpuserviceinterface/x4", "--wait=false")
+            kubectl(world, "host", "delete", "dpuserviceinterface/x4", "--ignore-not-found", "--wait=true", "--timeout=15s")
             return _applied(world, "deleted interface x4 and applied it again", side_interface("x4", "x4"))
         case _:
             switch = chance.choice((("x0", "x2"), ("x0", "x2", "x4")))
             return _applied(world, f"the chain beside has {' '.join(switch)}", side_chain(*switch))
+
+
+def kubectl(world: World, cluster: str, *words: str) -> Answer:
+    """Run kubectl, whose API server may be away."""
+    return world.rack.kubectl(cluster, *words, "--request-timeout=20s", timeout=60)
 
 
 def _applied(world: World, text: str, *objects: dict[str, object]) -> Harm:
@@ -208,7 +215,7 @@ def change_labels(world: World, chance: Random) -> Harm:
     (label, value) = next(iter(SIDE.items()))
     cluster, thing = chance.choice((("cluster-1", "node/dpu-1"), ("host", "dpucluster/cluster-1")))
     word = chance.choice((f"{label}={value}", f"{label}={value}", f"{label}-"))
-    outcome = world.rack.kubectl(cluster, "label", thing, word, "--overwrite")
+    outcome = kubectl(world, cluster, "label", thing, word, "--overwrite")
     return Harm(f"labelled {thing} {word}", count=int(outcome.status == 0))
 
 
@@ -224,12 +231,12 @@ EDITS = (
 def change_children(world: World, chance: Random) -> Harm:
     """Somebody edits or deletes what controllers made."""
     kind = chance.choice(["servicechains", "serviceinterfaces", "servicechainsets", "serviceinterfacesets"])
-    listed = world.rack.kubectl("cluster-1", "get", kind, "--output=name")
+    listed = kubectl(world, "cluster-1", "get", kind, "--output=name")
     names = sorted(listed.output.split()) if listed.status == 0 else []
     if not names:
         return Harm("nothing to edit", count=0)
     words = [word.format(chance.choice(names)) if word == "{}" else word for word in chance.choice(EDITS)]
-    outcome = world.rack.kubectl("cluster-1", *words)
+    outcome = kubectl(world, "cluster-1", *words)
     return Harm(f"kubectl {' '.join(words)}", count=int(outcome.status == 0))
 
 
@@ -239,10 +246,10 @@ def harm_pod(world: World, chance: Random) -> Harm:
     if chance.random() < 0.6:
         how = chance.choice((("--wait=false",), ("--grace-period=0", "--force", "--wait=false")))
         selector = ("--field-selector", f"spec.nodeName={dpu}")
-        listed = world.rack.kubectl("cluster-1", "get", "pods", "--output=name", *selector).output.split()
+        listed = kubectl(world, "cluster-1", "get", "pods", "--output=name", *selector).output.split()
         if not listed:
             return Harm(f"{dpu} has no pod", count=0)
-        outcome = world.rack.kubectl("cluster-1", "delete", *listed, *how)
+        outcome = kubectl(world, "cluster-1", "delete", *listed, *how)
         return Harm(f"{dpu}: deleted {' '.join(listed)} {how[0]}", count=int(outcome.status == 0))
     groups = sorted((containers.state(world.layout.root / dpu) / "io.containerd.runtime.v2.task" / containers.NAMESPACE).glob("*"))
     if not groups:

@@ -93,6 +93,7 @@ class Objects:
 def differences(world: World) -> tuple[Objects, list[str]]:
     """The objects, and what is wrong, in words; nothing if all is as the operators' objects ask for."""
     objects = Objects.read(world)
+    world.complete([item.metadata.name for item in objects[DPU_SERVICE_INTERFACE]])
     found = [*_going(objects), *_sets(objects), *_children(objects), *_statuses(objects), *_pods(objects)]
     for dpu in DPUS:
         found += asyncio.run(_dpu(world, objects, dpu))

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpuchain.lab.layout import Layout
+from dpuchain.lab.openvswitch import PROTOCOLS
 from dpuchain.lab.traffic import End, Outcome, Stream
 from tests.e2e.conftest import Rack
 from tests.e2e.manifests import ON_FIRST, chain, interface
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from tests.e2e.conftest import Outcome as Answer
 
@@ -30,6 +31,7 @@ PAIRS = (("x0", "x1"), ("x2", "x3"), ("x4", "x5"), ("y0", "y1"), ("y2", "y3"))
 """Pairs of devices of each DPU: x0, x2 and x4 are for the chain beside, y0 and y2 are somebody else's."""
 SIDE = {"chaos/side": "yes"}
 """The label of the cluster and of the node that the chain beside is for."""
+BRIDGE = "datapath_type=netdev", "fail_mode=secure", f"protocols={PROTOCOLS}"
 THEIRS = "cookie=0x77/-1"
 THEIR_FLOWS = (
     "table=0,priority=60000,in_port=701,actions=output:702",
@@ -73,8 +75,9 @@ class World:
             self.rack.ok("host", "wait", "--for=condition=Ready", kinds, "--all", "--timeout=90s")
 
     def plant(self, dpu: str) -> None:
-        """Have on a DPU what is somebody else's, and the devices for the chain beside; whatever is there already stays."""
+        """Have on a DPU the bridge, what is somebody else's, and the devices for the chain beside; whatever is there already stays."""
         at = self.rack.at
+        assert vsctl(self.rack, dpu, "--may-exist", "add-br", "br-sfc", "--", "set", "bridge", "br-sfc", *BRIDGE).status == 0
         for first, second in PAIRS:
             at(dpu, "ip", "link", "add", first, "type", "veth", "peer", "name", second)
             for device in (first, second):
@@ -82,17 +85,14 @@ class World:
         for port, number in (("y0", 701), ("y2", 702)):
             marks = ("set", "port", port, "external_ids:owner=somebody", "--", "set", "interface", port, "external_ids:iface-id=theirs")
             made = ("--may-exist", "add-port", "br-sfc", port, "--", "set", "interface", port, f"ofport_request={number}", "--", *marks)
-            assert at(dpu, "ovs-vsctl", *made).status == 0, port
-        assert (
-            at(dpu, "ovs-vsctl", "--may-exist", "add-br", "br-other", "--", "set", "bridge", "br-other", "datapath_type=netdev").status == 0
-        )
-        assert (
-            at(dpu, "ovs-vsctl", "--may-exist", "add-port", "br-other", "o0", "--", "set", "interface", "o0", "type=internal").status == 0
-        )
+            assert vsctl(self.rack, dpu, *made).status == 0, port
+        other = ("--may-exist", "add-br", "br-other", "--", "set", "bridge", "br-other", "datapath_type=netdev")
+        inside = ("--may-exist", "add-port", "br-other", "o0", "--", "set", "interface", "o0", "type=internal")
+        assert vsctl(self.rack, dpu, *other, "--", *inside).status == 0
         for flow in THEIR_FLOWS:
             ofctl(self.rack, dpu, "add-flow", "br-sfc", f"cookie=0x77,{flow}")
-        for thing in ("group", "meter"):
-            ofctl(self.rack, dpu, f"del-{thing}s", "br-sfc", f"{thing}_id=77" if thing == "group" else "meter=77")
+        ofctl(self.rack, dpu, "del-groups", "br-sfc", "group_id=77")
+        ofctl(self.rack, dpu, "del-meter", "br-sfc", "meter=77")
         ofctl(self.rack, dpu, "add-group", "br-sfc", "group_id=77,type=all,bucket=output:702")
         ofctl(self.rack, dpu, "add-meter", "br-sfc", "meter=77,pktps,band=type=drop,rate=1000")
         self.theirs[dpu] = self.look_at_theirs(dpu)
@@ -104,7 +104,7 @@ class World:
             line for question in questions for line in ofctl(self.rack, dpu, "--no-stats", *question).splitlines() if "xid" not in line
         ]
         for table, columns in (("port", "name,external_ids"), ("interface", "name,type,ofport,ofport_request,external_ids,error")):
-            listed = self.rack.at(dpu, "ovs-vsctl", "--format=csv", f"--columns={columns}", "list", table, *("y0", "y2", "o0"))
+            listed = vsctl(self.rack, dpu, "--format=csv", f"--columns={columns}", "list", table, *("y0", "y2", "o0"))
             found += listed.output.splitlines()
         return sorted(line.strip() for line in found)
 
@@ -112,7 +112,13 @@ class World:
         """Apply objects in the host cluster, which may be away."""
         path = self.rack.directory / f"chaos-{threading.get_ident()}.json"
         path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-        return self.rack.kubectl("host", "apply", "--filename", str(path), timeout=20)
+        return self.rack.kubectl("host", "apply", "--filename", str(path), "--request-timeout=20s", timeout=60)
+
+    def complete(self, interfaces: Collection[str]) -> None:
+        """Make those interfaces for the chain beside that are not among `interfaces`: a fault may have been cut short by another."""
+        missing = [side_interface(name, name) for name in ("x0", "x2", "x4") if name not in interfaces]
+        if missing:
+            self.apply(*missing)
 
     @contextlib.contextmanager
     def traffic(self) -> Iterator[None]:
@@ -173,8 +179,13 @@ def side_chain(*switch: str) -> dict[str, Any]:
 
 def ofctl(rack: Rack, dpu: str, *words: str) -> str:
     """What `ovs-ofctl` prints of br-sfc; nothing while Open vSwitch is away."""
-    outcome = rack.at(dpu, "ovs-ofctl", "-O", "OpenFlow14", *words)
+    outcome = rack.at(dpu, "ovs-ofctl", "--timeout=10", "-O", "OpenFlow14", *words)
     return outcome.output if outcome.status == 0 else f"{' '.join(words)}: {outcome.output}"
+
+
+def vsctl(rack: Rack, dpu: str, *words: str) -> Answer:
+    """Run `ovs-vsctl`, which waits for ovs-vswitchd to do as it was told, but not for long."""
+    return rack.at(dpu, "ovs-vsctl", "--timeout=10", *words)
 
 
 def _words(labels: dict[str, str]) -> Sequence[str]:
