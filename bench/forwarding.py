@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.wires import Station, Wires, address, wires
-from dpuchain.lab.traffic import End
+from dpuchain.lab.traffic import End, Stream
 
 PAIRS = 40
 SLICE = 0.25
@@ -22,25 +22,34 @@ SETTLE = 0.1
 BY_HAND = "cookie=0x1,priority=9000,in_port=1,actions=output:2\ncookie=0x1,priority=9000,in_port=2,actions=output:1\n"
 """Before those of the chain, which stay."""
 MOVES = 20
+KILLS = 5
 PEER, MOVER = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"
 
 
 @dataclass(frozen=True)
-class Shares:
-    """What passes through a chain of what passes with two hand-written flows."""
+class Passed:
+    """What arrives in a second through a chain, and with two hand-written flows: the medians."""
 
-    throughput: float
-    packets: float
+    chain: float
+    by_hand: float
+
+    @property
+    def share(self) -> float:
+        """What passes through the chain of what passes with two hand-written flows."""
+        return self.chain / self.by_hand
 
 
-async def shares(ports: int) -> Shares:
-    """Of a chain with one switch of so many ports; the load passes from the first to the second."""
+async def passed(ports: int) -> tuple[Passed, Passed]:
+    """Bytes of a TCP connection, and frames of the smallest size, from the first to the second port of a chain with one switch of so many.
+
+    The chain's flows and those written by hand take turns a quarter of a second long, so that both meet the same machine.
+    """
     async with wires(ports) as made:
         await made.connect(*range(1, ports + 1))
-        return Shares(await _share(made, "tcp", 0), await _share(made, "packets", 1))
+        return await _passed(made, "tcp", 0), await _passed(made, "packets", 1)
 
 
-async def _share(made: Wires, load: str, column: int) -> float:
+async def _passed(made: Wires, load: str, column: int) -> Passed:
     by_hand = made.switch.directory / "by-hand"
     by_hand.write_text(BY_HAND)
     chain: list[float] = []
@@ -56,7 +65,7 @@ async def _share(made: Wires, load: str, column: int) -> float:
                 await asyncio.sleep(SETTLE)
                 found.append(await _rate(sink, made.ends[1].interface, column))
         await made.switch.ofctl("del-flows", "cookie=0x1/-1")
-    return median(chain) / median(hand)
+    return Passed(median(chain), median(hand))
 
 
 @contextlib.contextmanager
@@ -93,6 +102,20 @@ def _received(pid: int, device: str) -> tuple[int, int]:
     lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()
     received = next(line.split(":")[1].split() for line in lines if line.strip().startswith(f"{device}:"))
     return int(received[0]), int(received[1])
+
+
+async def without_database() -> list[int]:
+    """Frames lost of 4,000 a second in each direction when ovsdb-server is killed and started, each time. Forwarding has its own thread."""
+    found = []
+    async with wires(2, dpdk=True) as made:
+        await made.connect(1, 2)
+        for _ in range(KILLS):
+            with Stream(made.ends[0], made.ends[1]) as stream:
+                await made.switch.restart_server()
+                await made.switch.vsctl("set", "bridge", "br-sfc", "external_ids:bench=again")  # ovs-vswitchd has to have taken it up
+            assert stream.outcome is not None
+            found.append(stream.outcome.lost)
+    return found
 
 
 async def moves() -> list[float]:

@@ -48,19 +48,19 @@ def address(number: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def wires(count: int) -> AsyncIterator[Wires]:
-    """Make all of it, and remove it in the end."""
+async def wires(count: int, *, dpdk: bool = False) -> AsyncIterator[Wires]:
+    """Make all of it, and remove it in the end. With `dpdk` the ports are DPDK's, so forwarding has a thread of its own."""
     ends = tuple(End(f"{SWITCH}-{number}", "eth0") for number in range(1, count + 1))
     namespaces = (SWITCH, *(end.namespace for end in ends))
     with tempfile.TemporaryDirectory(prefix="dpuchain-bench-") as directory:
-        switch = OpenVSwitch("bench", Path(directory), namespace=SWITCH)
+        switch = OpenVSwitch("bench", Path(directory), namespace=SWITCH, dpdk=dpdk)
         try:
             for namespace in namespaces:
                 await run("ip", "netns", "add", namespace)
                 await ip("link set lo up", namespace=namespace)
             await switch.start()
             for number, end in enumerate(ends, 1):
-                await _attach(switch, number, end)
+                await _attach(switch, number, end, dpdk=dpdk)
             openflow = OpenFlow(switch.management)
             async with _running(openflow):
                 yield Wires(switch, openflow, ends)
@@ -80,7 +80,7 @@ async def _running(openflow: OpenFlow) -> AsyncIterator[None]:
         task.cancel()
 
 
-async def _attach(switch: OpenVSwitch, number: int, end: End) -> None:
+async def _attach(switch: OpenVSwitch, number: int, end: End, *, dpdk: bool) -> None:
     near = f"{PORT}{number}"
     await ip(
         f"link add {near} type veth peer name {end.interface} netns {end.namespace}",
@@ -92,7 +92,8 @@ async def _attach(switch: OpenVSwitch, number: int, end: End) -> None:
     )
     for namespace, device in ((SWITCH, near), (end.namespace, end.interface)):
         await inside(namespace, "ethtool", "-K", device, "tx", "off")  # nobody else makes the checksums
-    await switch.vsctl("add-port", "br-sfc", near, "--", "set", "interface", near, f"ofport_request={number}")
+    kind = ["type=dpdk", f"options:dpdk-devargs=net_af_packet{number},iface={near}"] if dpdk else []
+    await switch.vsctl("add-port", "br-sfc", near, "--", "set", "interface", near, f"ofport_request={number}", *kind)
 
 
 class Station:
