@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import admission, chains, cni, conflicts, dataplane, figures, labels
+from bench import acknowledged, admission, chains, cni, conflicts, dataplane, figures, forwarding, hitless, labels, largest, rest
 from bench.figures import Figure, percentile
 from bench.fleet import run as fleet
 from bench.fleet.full import Size
 from bench.flow_monitor import watching
+from bench.objects import NODE
 from bench.rack import Rack, raised
 from dpuchain.kube.client import Client
 
@@ -19,9 +21,10 @@ SMALL_FLEET = fleet.Wanted(100, Size(3, 3), ("chain", "bytes", "full"))
 
 
 def main() -> None:
-    """Run it all on one rack."""
+    """Run it all: what needs no rack, what needs one, and what needs many nodes."""
+    found = [*compiling(), *passing()]
     with raised(DIRECTORY) as rack:
-        found = [Figure("make lab, control plane cached", rack.seconds, "s", 60), *measure(rack)]
+        found += [Figure("make lab, control plane cached", rack.seconds, "s", 60), *control(rack), *switching(rack), *surviving(rack)]
     found += admission.figures()
     found += asyncio.run(labels.measure())
     found += asyncio.run(fleet.measure(SMALL_FLEET))
@@ -29,45 +32,95 @@ def main() -> None:
     sys.exit(not all(figure.good for figure in found))
 
 
-def measure(rack: Rack) -> list[Figure]:
-    """All figures that a running rack gives."""
+def compiling() -> list[Figure]:
+    """The figures of the largest chain."""
+    compiled, installed = asyncio.run(largest.measure())
+    return [_most("largest chain (50 switches of 50 ports) compiled", compiled, 150), _most("largest chain installed", installed, 250)]
+
+
+def passing() -> list[Figure]:
+    """The figures of frames on their way through a switch."""
+    found = []
+    for kind, ports in (("wire", 2), ("switch of three", 3)):
+        throughput, frames = asyncio.run(forwarding.passed(ports))
+        found += [
+            Figure(f"{kind}: throughput", throughput.chain * 8 / 1e9, "Gbit/s", runs=forwarding.PAIRS),
+            Figure(f"{kind}: throughput, of two hand-written flows'", 100 * throughput.share, "%", 99, forwarding.PAIRS, at_least=True),
+            Figure(f"{kind}: frames a second", frames.chain, "", runs=forwarding.PAIRS),
+            Figure(f"{kind}: frames a second, of two hand-written flows'", 100 * frames.share, "%", 99, forwarding.PAIRS, at_least=True),
+        ]
+    lost = asyncio.run(forwarding.without_database())
+    found.append(Figure("ovsdb-server killed and started: frames lost", max(lost), "", 0, len(lost)))
+    return [*found, _most("station moves → reached", asyncio.run(forwarding.moves()), 1000)]
+
+
+def control(rack: Rack) -> list[Figure]:
+    """The figures of objects on their way to a switch and back."""
     added = cni.add(rack)
-    found = asyncio.run(_on_flows(rack))
+    created, applied = asyncio.run(_to_flows(rack))
     told = asyncio.run(conflicts.told(rack))
-    share, requests = dataplane.rest(rack)
     return [
-        *found,
-        Figure("conflict → message on DPUServiceChain, p50", percentile(told, 50), "ms", 300, len(told)),
-        Figure("conflict → message on DPUServiceChain, p99", percentile(told, 99), "ms", 300, len(told)),
-        Figure("CNI ADD, ours, p50", percentile(added, 50), "ms", 60, len(added)),
-        Figure("CNI ADD, ours, p99", percentile(added, 99), "ms", 60, len(added)),
-        Figure(f"agent at rest, {dataplane.CHAINS} chains", share, "% of a core", 0.2),
-        Figure(f"agent at rest, {dataplane.CHAINS} chains", requests, "requests", 0),
-        Figure("ovs-vswitchd answers → flows", dataplane.restart(rack) * 1000, "ms", 150),
-        Figure("agent resident memory", rack.agent_resident_mebibytes("dpu-1"), "MB", 80),
+        *_percentiles("ServiceChain created → flows", created, 10, 25),
+        *_percentiles("DPUServiceChain applied → flows", applied, 150, 150),
+        *_percentiles("conflict → message on DPUServiceChain", told, 300, 300),
+        *_percentiles("CNI ADD, ours", added, 60, 60),
     ]
 
 
-async def _on_flows(rack: Rack) -> list[Figure]:
-    cluster = Client.from_kubeconfig(rack.kubeconfig("cluster-1"), user_agent="bench")
-    host = Client.from_kubeconfig(rack.kubeconfig("host"), user_agent="bench")
-    async with cluster, host, watching(rack.directory / "dpu-1") as monitor:
+async def _to_flows(rack: Rack) -> tuple[list[float], list[float]]:
+    async with _client(rack, "cluster-1") as cluster, _client(rack, "host") as host, watching(rack.directory / NODE) as monitor:
         port = await chains.prepare(rack, cluster)
-        created = await chains.service_chain(cluster, monitor, port)
-        applied = await chains.dpu_service_chain(rack, host, monitor, port)
-        lost = await dataplane.recreated(rack, cluster)
-        together = await dataplane.burst(rack, cluster, monitor)
-        repaired = await dataplane.repairs(rack, monitor, int(rack.at(dataplane.NODE, "ovs-vsctl", "get", "interface", "b0a", "ofport")))
+        return await chains.service_chain(cluster, monitor, port), await chains.dpu_service_chain(rack, host, monitor, port)
+
+
+def switching(rack: Rack) -> list[Figure]:
+    """The figures of what the agent does to a switch, and of what it costs to do nothing."""
+    plain, finalized, together, repaired, through_port, through_switch = asyncio.run(_on_switch(rack))
+    idle = rest.measure(rack)
+    at_rest = f"agent at rest, {dataplane.CHAINS} chains"
     return [
-        Figure("ServiceChain created → flows, p50", percentile(created, 50), "ms", 10, len(created)),
-        Figure("ServiceChain created → flows, p99", percentile(created, 99), "ms", 25, len(created)),
-        Figure("DPUServiceChain applied → flows, p50", percentile(applied, 50), "ms", 150, len(applied)),
-        Figure("DPUServiceChain applied → flows, p99", percentile(applied, 99), "ms", 150, len(applied)),
-        Figure(f"{dataplane.CHAINS} chains created at once → flows", together * 1000, "ms", 300),
-        Figure("flow deleted by another → back, p50", percentile(repaired, 50), "ms", 50, len(repaired)),
-        Figure("flow deleted by another → back, p99", percentile(repaired, 99), "ms", 50, len(repaired)),
-        Figure("chain deleted and made again, most frames lost", max(lost), "frames", 40, len(lost)),
+        _most(f"{dataplane.CHAINS} chains created at once → flows", together, 300),
+        *_percentiles("flow deleted by another → back", repaired, 50, 50),
+        Figure("chain deleted and made again at once: frames lost", max(plain), "", 40, len(plain)),
+        Figure("chain deleted, gone, and made again at once: frames lost", max(finalized), "", 40, len(finalized)),
+        Figure("port removed: frames after the acknowledgement", through_port, "", 0, acknowledged.REMOVALS),
+        Figure("switch removed: frames after the acknowledgement", through_switch, "", 0, acknowledged.REMOVALS),
+        Figure(at_rest, idle.percent_of_a_core, "% of a core", 0.2, rest.WINDOWS),
+        Figure(at_rest, idle.requests, "requests", 0, rest.WINDOWS),
+        Figure(at_rest, idle.resident_mebibytes, "MB", 80),
     ]
+
+
+async def _on_switch(rack: Rack) -> tuple[list[int], list[int], list[float], list[float], int, int]:
+    async with _client(rack, "cluster-1") as cluster, watching(rack.directory / NODE) as monitor:
+        plain, finalized = await dataplane.recreated(rack, cluster)
+        together = await dataplane.burst(rack, cluster, monitor)
+        number = int(rack.at(NODE, "ovs-vsctl", "get", "interface", "b0a", "ofport"))
+        repaired = await dataplane.repairs(rack, monitor, number)
+        return plain, finalized, together, repaired, *await acknowledged.leaks(rack, cluster)
+
+
+def surviving(rack: Rack) -> list[Figure]:
+    """The figures of what happens while frames pass; it takes the chains away that were there before."""
+    restarted = asyncio.run(dataplane.restarts(rack))
+    lost = hitless.lost(rack)
+    return [
+        _most("ovs-vswitchd killed, answers again → flows, without the API", restarted, 150),
+        *(Figure(f"{what}: frames lost", most, "", 0, hitless.RUNS) for what, most in lost.items()),
+    ]
+
+
+def _client(rack: Rack, cluster: str) -> Client:
+    return Client.from_kubeconfig(rack.kubeconfig(cluster), user_agent="bench")
+
+
+def _most(name: str, seconds: Sequence[float], limit: float) -> Figure:
+    return Figure(f"{name}, at most", max(seconds) * 1000, "ms", limit, len(seconds))
+
+
+def _percentiles(name: str, seconds: Sequence[float], half: float, nearly_all: float) -> list[Figure]:
+    limits = ((50, half), (99, nearly_all))
+    return [Figure(f"{name}, p{percent}", percentile(seconds, percent), "ms", limit, len(seconds)) for percent, limit in limits]
 
 
 if __name__ == "__main__":

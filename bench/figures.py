@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -44,7 +45,7 @@ class Figure:
         return "" if self.limit is None else f"{'≥' if self.at_least else '≤'} {self.limit:g} {self.unit}".rstrip()
 
 
-def percentile(seconds: list[float], percent: int) -> float:
+def percentile(seconds: Sequence[float], percent: int) -> float:
     """A percentile of durations, in milliseconds; with few runs the highest ones are interpolated towards the maximum."""
     return quantiles(seconds, n=100, method="inclusive")[percent - 1] * 1000
 

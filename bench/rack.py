@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpuchain.lab.layout import Layout
+
 NAMESPACE = "dpf-operator-system"
 
 
@@ -33,9 +35,13 @@ class Rack:
         """The administrator's kubeconfig of a cluster."""
         return self.directory / f"{cluster}.kubeconfig"
 
+    def pid(self, pattern: str) -> int:
+        """Id of the process of the rack with such a command line; the rack's directory takes the place of `{}`."""
+        return int(_output("pgrep", "-f", pattern.format(Layout.at(self.directory).root)).split()[0])
+
     def agent_pid(self, dpu: str) -> int:
         """Process id of the agent of a DPU."""
-        return int(_output("pgrep", "-f", f"dpuchain agent --kubeconfig={self.directory}/{dpu}/").split()[0])
+        return self.pid(f"dpuchain agent --kubeconfig={{}}/{dpu}/")
 
     def agent_resident_mebibytes(self, dpu: str) -> float:
         """Resident memory of the agent of a DPU."""

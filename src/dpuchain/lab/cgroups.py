@@ -12,9 +12,13 @@ from dpuchain.lab.errors import LabError
 
 
 def hierarchies() -> list[Path]:
-    """Return where control groups are mounted: one place with version 2, one for each controller with version 1."""
+    """Return where control groups are mounted: one place with version 2, one for each controller with version 1.
+
+    The one that schedules comes last: a group of it shares the processors as one, and may keep its processes from running at once.
+    """
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [Path(mount[1]) for mount in mounts if mount[2] in {"cgroup", "cgroup2"}]
+    found = [mount for mount in mounts if mount[2] in {"cgroup", "cgroup2"}]
+    return [Path(mount[1]) for mount in sorted(found, key=lambda mount: "cpu" in mount[3].split(","))]
 
 
 class ControlGroup:

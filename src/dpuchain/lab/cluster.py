@@ -25,6 +25,14 @@ SERVICE_SUBNET = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
 START_TIMEOUT = 60.0
 ADMINISTRATORS = "system:masters"
+AGENTS = "dpuchain:agents"
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": [AGENTS]}, {"level": "None"}],
+}
+"""Which requests are written down: those of agents, of which there should be hardly any."""
 
 
 class Connection(NamedTuple):
@@ -76,6 +84,11 @@ class Cluster:
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
         return self.directory / "admin.kubeconfig"
+
+    @property
+    def audit_log(self) -> Path:
+        """What agents have asked the API server for, a line of JSON a request; the last 20 to 40 MB of it."""
+        return self.directory / "audit.log"
 
     @property
     def server(self) -> str:
@@ -187,6 +200,8 @@ class Cluster:
         await process.until(ready, "ready", START_TIMEOUT)
 
     def _api_server_arguments(self, port: ReservedPort, serving: Pair, kubelets: Pair, tokens: Pair) -> list[str]:
+        policy = self.directory / "audit-policy.json"
+        policy.write_text(json.dumps(AUDIT_POLICY))
         return [
             f"--etcd-servers={self._etcd_socket}",
             f"--bind-address={self.address}",
@@ -207,6 +222,10 @@ class Cluster:
             "--allow-privileged=true",
             "--endpoint-reconciler-type=none",  # it would refuse a loopback address, and nothing here uses the kubernetes Service
             "--shutdown-delay-duration=0s",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self.audit_log}",
+            "--audit-log-maxsize=20",
+            "--audit-log-maxbackup=1",
             "--profiling=false",
         ]
 

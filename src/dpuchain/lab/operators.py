@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from dpuchain.lab import charts
-from dpuchain.lab.cluster import ADMINISTRATORS
+from dpuchain.lab.cluster import ADMINISTRATORS, AGENTS
 from dpuchain.lab.openvswitch import BRIDGE
 from dpuchain.lab.ports import ReservedPort
 from dpuchain.lab.probes import answers
@@ -76,7 +76,8 @@ class Operators:
         self._start(command, cluster.directory / f"{name}.log", health)
 
     def _start_agent(self, dpu: Dpu, cluster: Cluster) -> None:
-        kubeconfig = cluster.write_kubeconfig(dpu.directory / "agent.kubeconfig", f"dpuchain-agent-{dpu.name}", (ADMINISTRATORS,))
+        user = f"dpuchain-agent-{dpu.name}"
+        kubeconfig = cluster.write_kubeconfig(dpu.directory / "agent.kubeconfig", user, (ADMINISTRATORS, AGENTS))
         health = f"{dpu.address}:{AGENT_PORT}"
         arguments = [
             f"--kubeconfig={kubeconfig}",
