@@ -190,12 +190,12 @@ def objects(rack: Rack, expected: dict[str, Standing]) -> list[str]:
     there: dict[tuple[str, ...], Any] = {}
     for dpu, standing in expected.items():
         known: tuple[ServiceInterface | ServiceChain, ...] = (*standing.after.interfaces, *standing.after.chains)
-        should |= {(type(item).__name__, dpu, item.metadata.name): msgspec.to_builtins(item.spec) for item in known}
+        should |= {(type(item).__name__, dpu, item.metadata.name): item.spec for item in known}
     resources: tuple[Resource[Any], ...] = (SERVICE_INTERFACE, SERVICE_CHAIN)
     for resource in resources:
         for content in rack.items("cluster-1", resource.plural):
             item = msgspec.convert(content, resource.type, strict=False)
-            there[resource.kind, item.spec.node or "", item.metadata.name] = msgspec.to_builtins(item.spec)
+            there[resource.kind, item.spec.node or "", item.metadata.name] = item.spec
     return [f"{key}: is {there.get(key)}, planned {should.get(key)}" for key in {*should, *there} if should.get(key) != there.get(key)]
 
 
