@@ -174,7 +174,7 @@ SPEC = "spec.template.spec.template.spec"
         ({**BROKEN, "apiVersion": "svc.dpu.nvidia.com/v1"}, "apiVersion: 'svc.dpu.nvidia.com/v1' is not svc.dpu.nvidia.com/v1alpha1"),
         ({**BROKEN, "metadata": {"name": "x" * 64}}, "name length can't be bigger than 63 chars"),
         ({**BROKEN, "metadata": {}}, "metadata.name: must be set"),
-        ({**BROKEN, "metadata": {"name": "p0", "labels": {"a": 1}}}, "metadata.labels[a]: 1 is a number; write it in quotes"),
+        ({**BROKEN, "metadata": {"name": "p0", "labels": {"a": 1}}}, "metadata.labels[a]: 1 is a number; write key and value in quotes"),
         (chain("wire"), "switches[0].ports: has 0 items; give at least 1"),
         (node("dpu-1"), "there are 2 DPUClusters; put it into clusters/NAME"),
         ("text", "a Kubernetes object is a mapping"),
