@@ -27,19 +27,25 @@ class Fault(NamedTuple):
 
 def faults(cls: type, manifest: Mapping[str, Any]) -> list[Fault]:
     """What is wrong with a manifest of the kind whose struct is `cls`. Its status is not looked at: it is not the user's to write."""
-    schema = kind_schema(cls)
     content = {name: value for name, value in manifest.items() if name != "status"}
-    return list(_metadata(content.get("metadata"))) + list(_of("", content, schema))
+    return list(_metadata(content.get("metadata"))) or list(_of("", content, kind_schema(cls)))
 
 
 def _metadata(metadata: Any) -> Iterator[Fault]:
     if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
         yield Fault("metadata.name", "must be set; give the object a name")
         return
+    namespace = metadata.get("namespace")
+    if namespace is not None and not isinstance(namespace, str):
+        yield Fault("metadata.namespace", f"{namespace!r} is {_type_of(namespace)}; give a string")
     for field in ("labels", "annotations"):
-        for key, value in (metadata.get(field) or {}).items():
-            if not isinstance(value, str):
-                yield Fault(f"metadata.{field}[{key}]", f"{value!r} is {_type_of(value)}; write it in quotes")
+        values = metadata.get(field) or {}
+        if not isinstance(values, Mapping):
+            yield Fault(f"metadata.{field}", f"{values!r} is {_type_of(values)}; give a mapping")
+            continue
+        for key, value in values.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                yield Fault(f"metadata.{field}[{key}]", f"{value!r} is {_type_of(value)}; write key and value in quotes")
 
 
 def _of(path: str, value: Any, schema: Schema) -> Iterator[Fault]:

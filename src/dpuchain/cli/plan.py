@@ -57,7 +57,10 @@ class Outcome:
 @click.option("-o", "--output", type=click.Choice(["text", "json", "diff"]), default="text", show_default=True, help="How to print it.")
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of objects that name none.")
 @click.option(
-    "--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), help="How to reach the host cluster.  [default: ~/.kube/config]"
+    "--kubeconfig",
+    envvar="KUBECONFIG",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="How to reach the host cluster.  [default: $KUBECONFIG, else ~/.kube/config]",
 )
 @click.option("--context", help="Context of the kubeconfig.")
 def command(

@@ -58,7 +58,7 @@ def trees(plan: Plan) -> Iterator[Tree]:
 
 
 def _nodes(tree: Tree, group: NodeChange) -> None:
-    branch = tree.add(Text(listed(group.nodes), overflow="fold"))
+    branch = tree.add(Text(_equal(group), overflow="fold"))
     for change in (*group.objects, *group.ports):
         branch.add(_change(change))
     flows = group.flows
@@ -70,6 +70,12 @@ def _nodes(tree: Tree, group: NodeChange) -> None:
             below.add(Text(f"{sign} {flow}", colour, overflow="fold"))
         if len(lines) > SHOWN:
             below.add(Text(f"and {len(lines) - SHOWN} more; -o diff shows all"))
+
+
+def _equal(group: NodeChange) -> str:
+    """The nodes of a group, with their count."""
+    names = listed(group.nodes)
+    return names if len(group.nodes) == 1 else f"{len(group.nodes)} {names.replace(' ', ': ', 1)}"
 
 
 def _change(change: Change) -> Text:
@@ -207,4 +213,14 @@ def _contents(where: str, changes: Iterable[Change]) -> Iterator[str]:
 
 
 def _lines(content: Any) -> list[str]:
-    return [] if content is None else yaml.safe_dump(content, sort_keys=True, default_flow_style=False).splitlines()
+    return [] if content is None else yaml.safe_dump(_plain(content), sort_keys=True, default_flow_style=False).splitlines()
+
+
+def _plain(value: Any) -> Any:
+    """As a manifest has it, with each default written out: what somebody wrote out and somebody did not must not differ."""
+    if isinstance(value, msgspec.Struct):
+        fields = ((field.encode_name, getattr(value, field.name)) for field in msgspec.structs.fields(type(value)))
+        return {name: _plain(item) for name, item in fields if item is not None and item not in ({}, ())}
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -71,11 +71,18 @@ def test_nothing_to_do_ends_with_0(world: Path, tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, "nothing to do\n")
 
 
+def test_default_that_is_written_out_is_no_change(world: Path, tmp_path: Path) -> None:
+    written = chain("wire", "p0", "hpf")
+    written["spec"]["template"]["spec"]["template"]["spec"]["switches"][0]["serviceMTU"] = 1500
+    result = run("-f", write(tmp_path / "same.yaml", written), "--against", world)
+    assert (result.exit_code, result.output) == (0, "nothing to do\n")
+
+
 def test_changes_end_with_2_and_are_grouped(world: Path, tmp_path: Path) -> None:
     result = run("-f", write(tmp_path / "less.yaml", chain("wire", "p0", "hpf", **ZONED)), "--against", world)
     assert result.exit_code == 2
     assert "hpf on 214 DPUs no longer reaches p0" in result.output
-    assert "nodes dpu-001, dpu-002, dpu-004 and 211 more" in result.output
+    assert "214 nodes: dpu-001, dpu-002, dpu-004 and 211 more" in result.output
 
 
 def test_conflicts_end_with_1(world: Path, tmp_path: Path) -> None:
@@ -167,7 +174,7 @@ SPEC = "spec.template.spec.template.spec"
         ({**BROKEN, "apiVersion": "svc.dpu.nvidia.com/v1"}, "apiVersion: 'svc.dpu.nvidia.com/v1' is not svc.dpu.nvidia.com/v1alpha1"),
         ({**BROKEN, "metadata": {"name": "x" * 64}}, "name length can't be bigger than 63 chars"),
         ({**BROKEN, "metadata": {}}, "metadata.name: must be set"),
-        ({**BROKEN, "metadata": {"name": "p0", "labels": {"a": 1}}}, "metadata.labels[a]: 1 is a number; write it in quotes"),
+        ({**BROKEN, "metadata": {"name": "p0", "labels": {"a": 1}}}, "metadata.labels[a]: 1 is a number; write key and value in quotes"),
         (chain("wire"), "switches[0].ports: has 0 items; give at least 1"),
         (node("dpu-1"), "there are 2 DPUClusters; put it into clusters/NAME"),
         ("text", "a Kubernetes object is a mapping"),
