@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpuchain.api.chain import ServiceChainSet
-from dpuchain.api.fleet import DPUCluster
+from dpuchain.api.fleet import AgentSettings, DPUCluster
 from dpuchain.api.interface import ServiceInterfaceSet
 from dpuchain.api.kinds import SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET
 from dpuchain.api.meta import ObjectKey
@@ -14,6 +14,7 @@ from dpuchain.host.targets import Target, daemon_sets_of, releases_of
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.secrets import client_by
+from dpuchain.kube.views import agent_settings_of
 from dpuchain.runtime.clusters import DpuClusters, Runner
 
 
@@ -24,6 +25,7 @@ class Member(Target):
     cluster: ObjectKey
     chain_sets: Cache[ServiceChainSet]
     interface_sets: Cache[ServiceInterfaceSet]
+    agent_settings: Cache[AgentSettings]
     runners: list[Runner] = field(default_factory=list)
     """What else works as long as the connection lasts; to be added to by who is told of it."""
 
@@ -40,12 +42,13 @@ class Member(Target):
             cluster,
             Cache(client, SERVICE_CHAIN_SET),
             Cache(client, SERVICE_INTERFACE_SET),
+            agent_settings_of(client),
         )
 
     @property
     def caches(self) -> tuple[Cache[Any], ...]:
         """All of its caches."""
-        return (self.chain_sets, self.interface_sets, self.daemon_sets, self.releases)
+        return (self.chain_sets, self.interface_sets, self.agent_settings, self.daemon_sets, self.releases)
 
 
 class Members(DpuClusters[Member]):

@@ -12,6 +12,7 @@ from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.loops import ProjectedLoops, ServiceLoop
 from dpuchain.host.members import Members
 from dpuchain.host.services import Services
+from dpuchain.host.settings import AgentSettingsLoop
 from dpuchain.host.targets import Target
 from dpuchain.host.turns import Turns
 from dpuchain.kube.client import Client, Fence
@@ -48,10 +49,12 @@ async def _work(client: Client, objects: HostObjects, helm: Helm, fence: Fence =
     chains = ProjectedLoops(Source(CHAINS, client, objects, identity), members, clock, turns.remark)
     interfaces = ProjectedLoops(Source(INTERFACES, client, objects, identity), members, clock)
     services = ServiceLoop(Services(client, objects, members, host, helm, clock), objects, host, clock)
+    settings = AgentSettingsLoop(client, objects, identity, clock)
     turns.subscribe(chains.look)
-    for loop in (chains, interfaces, services, turns):
+    for loop in (chains, interfaces, services, turns, settings):
         members.subscribe(loop.joined, loop.cluster_changed, loop.look_at_all)
     objects.configs.subscribe(lambda _: chains.look_at_all())
+    objects.configs.subscribe(lambda _: settings.look_at_all())
     async with asyncio.TaskGroup() as group:
         for runner in (members, chains, interfaces, services, turns):
             group.create_task(runner.run())
