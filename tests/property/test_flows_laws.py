@@ -12,6 +12,7 @@ from dpuchain.api.meta import ObjectKey
 from dpuchain.chain.ports import SwitchPort
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
+from dpuchain.flows.lease import leased, renewed
 from dpuchain.flows.model import VLAN_PRESENT, Flow, FlowChanges, FlowState
 from dpuchain.flows.pipeline import COOKIE, ROUND, TAG_TYPES
 from dpuchain.flows.simulate import Frame, Sent, simulate
@@ -159,6 +160,46 @@ def test_whatever_another_round_has_left_is_exchanged_for_what_is_wanted(
         changes = diff(FlowState(seen), now.state)
         assert apply(FlowState(seen | learned), changes) == now.state
         assert not changes.delete
+
+
+@given(worlds(), arrivals, frames, st.integers(1, 10), st.integers(1, 70_000), st.randoms(use_true_random=False), st.booleans())
+def test_no_frame_leaves_its_switch_while_leased_flows_end_one_after_the_other(
+    world: World, traffic: list[tuple[Frame, int]], frame: Frame, port: int, seconds: int, chance: st.DataObject, early: bool
+) -> None:
+    """Those that end first in any order while all others are there; of those, then, any."""
+    state = leased(pass_through(world.state, traffic), seconds)
+    first = min((flow.hard_timeout for flow in state.flows), default=0)
+    ending = sorted((flow for flow in state.flows if flow.hard_timeout == first), key=lambda flow: flow.key.order())
+    rest = sorted(state.flows - set(ending), key=lambda flow: flow.key.order())
+    remaining = {flow for flow in (ending if early else rest) if chance.random() < 0.5}  # type: ignore[attr-defined]  # see above
+    left = simulate(FlowState(frozenset(remaining | set(rest)) if early else frozenset(remaining), state.learned), frame, port).sent
+    assert left <= (world.peers(frame, port) if early else frozenset())
+
+
+@given(worlds(), st.integers(1, 70_000), arrivals, frames, st.integers(1, 10))
+def test_a_lease_changes_nothing_but_how_long_flows_live(
+    world: World, seconds: int, traffic: list[tuple[Frame, int]], frame: Frame, port: int
+) -> None:
+    state = leased(world.state, seconds)
+    assert all(0 < flow.hard_timeout <= 0xFFFF for flow in state.flows)
+    assert leased(state, None) == world.state
+    assert leased(state, seconds) == state
+    assert simulate(pass_through(state, traffic), frame, port).sent == simulate(pass_through(world.state, traffic), frame, port).sent
+    changes = diff(world.state, state)
+    assert not changes.add
+    assert not changes.delete
+    assert not changes.flush
+    assert apply(world.state, changes).flows == state.flows
+
+
+@given(worlds(), worlds(), st.integers(1, 70_000))
+def test_what_is_not_written_is_renewed_and_nothing_twice(first: World, second: World, seconds: int) -> None:
+    desired = leased(second.state, seconds)
+    changes = renewed(diff(leased(first.state, seconds), desired), desired)
+    written = [flow.key for flow in (*changes.add, *changes.modify, *changes.renew)]
+    assert len(written) == len(set(written))
+    assert set(written) == {flow.key for flow in desired.flows}
+    assert set(changes.renew) <= first.state.flows | desired.flows
 
 
 def of_round(flow: Flow, number: int, shift: int) -> Flow:

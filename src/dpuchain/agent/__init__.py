@@ -18,6 +18,8 @@ port is and which round of ours made it. So a first start, a restart, an upgrade
 6. Remove ports that nobody wants, last, since no flow names them any more.
 7. Go on with 3 whenever something is told. That is also what happens when ovs-vswitchd comes back without flows: its socket is looked for
    every few milliseconds, and the objects are known already, so the API server is not needed.
+In secure mode (`contact`) flows end by themselves unless they are renewed, so an agent that starts renews what is right in 4, and one that
+cannot reach the API server never comes to it.
 Whoever dies between two of these leaves a switch that the next run finds by 1 to 3. The CNI's socket takes the place of the old one as soon
 as the process runs; a call that comes before 2 is told to try again.
 """

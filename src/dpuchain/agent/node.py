@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from dpuchain.api.chain import ServiceChain
+from dpuchain.api.fleet import AgentSettings
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.kinds import POD, SERVICE_CHAIN, SERVICE_INTERFACE
 from dpuchain.api.kubernetes import Pod
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
+from dpuchain.kube.views import agent_settings_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class NodeObjects:
     interfaces: Cache[ServiceInterface]
     chains: Cache[ServiceChain]
     pods: Cache[Pod]
+    settings: Cache[AgentSettings]
 
     @classmethod
     def of(cls, client: Client, node: str) -> NodeObjects:
@@ -31,12 +36,26 @@ class NodeObjects:
             Cache(client, SERVICE_INTERFACE, field_selector=ours),
             Cache(client, SERVICE_CHAIN, field_selector=ours),
             Cache(client, POD, field_selector=f"spec.nodeName={node}"),
+            agent_settings_of(client),
         )
+
+    def __iter__(self) -> Iterator[Cache[Any]]:
+        return iter((self.interfaces, self.chains, self.pods, self.settings))
+
+    async def relist(self) -> None:
+        """Read all of them anew: nothing that is known afterwards is older than this call."""
+        await asyncio.gather(*(cache.relist() for cache in self))
 
     @property
     def known(self) -> bool:
-        """Whether all of them have been read once."""
-        return self.interfaces.is_synced and self.chains.is_synced and self.pods.is_synced
+        """Whether all of them have been read, and the settings could be understood or had been once."""
+        settings = not self.settings.invalid or len(self.settings) > 0
+        return settings and all(cache.is_synced for cache in self)
+
+    @property
+    def secure_flow_deletion(self) -> float | None:
+        """Seconds that the API server may be away until all flows go; None if they stay."""
+        return next((item.secure_flow_deletion_seconds for item in self.settings), None)
 
     @property
     def readable(self) -> bool:
@@ -46,11 +65,13 @@ class NodeObjects:
     @property
     def problem(self) -> str | None:
         """What is in the way of knowing the node's objects; None if nothing is."""
-        for cache in (self.interfaces, self.chains, self.pods):
+        for cache in self:
             if cache.failing is not None:
                 return f"{cache.resource.plural} cannot be read since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
             if not cache.is_synced:
                 return f"{cache.resource.plural} have not been read yet"
+        if not self.known:
+            return "; ".join(map(str, self.settings.invalid.values()))
         return None
 
     def subscribe(self, callback: Callable[[], None]) -> None:

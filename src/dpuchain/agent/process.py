@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dpuchain.agent.attachment import DEVICE
 from dpuchain.agent.cni_socket import listen
+from dpuchain.agent.contact import Contact
 from dpuchain.agent.evidence import Subject
 from dpuchain.agent.netlink import Aliases
 from dpuchain.agent.node import NodeObjects
@@ -72,8 +73,9 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
             reports.enqueue(subject)
 
     devices = doors.devices(settings.sysfs)
-    dpu = Dpu(settings.bridge, devices, Aliases(DEVICE), settings.port_type)
-    switch = Switch(dpu, objects, database, openflow, publish, clock)
+    contact = Contact(client, objects, clock)
+    dpu = Dpu(settings.bridge, database, openflow, devices, Aliases(DEVICE), settings.port_type)
+    switch = Switch(dpu, objects, contact, publish, clock)
     events = RepairEvents(client, objects, clock)
     told: Controller[Subject] = Controller("repairs", events.reconcile, clock=clock)
     switch.guard.subscribe(told.enqueue)
@@ -82,14 +84,16 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
     checks = {
         "api": lambda: objects.problem,
         "ovsdb": lambda: None if database.connected else f"{settings.ovsdb} is not connected",
+        "contact": lambda: contact.problem,
         "openflow": lambda: None if openflow.failure is None else str(openflow.failure),
     }
     async with client, serve(settings.health_address, checks), listen(settings.cni_socket, wiring.answer), asyncio.TaskGroup() as group:
         _subscribe(objects, database, openflow, lambda: passes.enqueue(THE_SWITCH), reports)
         devices.subscribe(lambda: passes.enqueue(THE_SWITCH))
-        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, devices, passes, reports, told):
+        contact.subscribe(lambda: passes.enqueue(THE_SWITCH))
+        for runner in (contact, *objects, database, openflow, devices, passes, reports, told):
             group.create_task(runner.run())
-        for cache in (objects.interfaces, objects.chains, objects.pods):
+        for cache in objects:
             group.create_task(_then(cache.synced, lambda: passes.enqueue(THE_SWITCH)))
 
 

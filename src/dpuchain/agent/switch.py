@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import structlog
 
 from dpuchain.agent import patches, pods
 from dpuchain.agent import ports as rows_of
+from dpuchain.agent.contact import Contact
 from dpuchain.agent.evidence import Evidence, Subject
 from dpuchain.agent.guard import PACE_SECONDS, Guard
 from dpuchain.agent.netlink import Aliases, has_link
@@ -24,6 +26,7 @@ from dpuchain.chain.resolve import NodeWorld, Resolution, resolve
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
 from dpuchain.flows.identity import number_owners
+from dpuchain.flows.lease import leased, renewed
 from dpuchain.flows.model import FlowChanges, FlowState
 from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, ROUND, round_of
 from dpuchain.ovs.changes import PortChange
@@ -46,11 +49,13 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Dpu:
-    """What of the DPU decides how ports are made: its bridge, its devices, what those of pods say of themselves, and OVSDB's type for
-    devices (`agent.ports.device_type`).
+    """The DPU's Open vSwitch by both its doors, and what decides how ports are made: the bridge, the devices, what those of pods say of
+    themselves, and OVSDB's type for devices (`agent.ports.device_type`).
     """
 
     bridge: str
+    database: Database
+    openflow: OpenFlow
     devices: Devices
     aliases: Aliases
     port_type: rows_of.PortType = rows_of.AUTO
@@ -67,33 +72,28 @@ class Switch:
     5. Only then remove ports that nobody wants, or whose pod's device is gone: no flow names them any more.
     """
 
-    def __init__(
-        self,
-        dpu: Dpu,
-        objects: NodeObjects,
-        database: Database,
-        openflow: OpenFlow,
-        publish: Callable[[set[Subject]], None],
-        clock: Clock,
-    ) -> None:
+    def __init__(self, dpu: Dpu, objects: NodeObjects, contact: Contact, publish: Callable[[set[Subject]], None], clock: Clock) -> None:
         self.evidence = Evidence()
         self.guard = Guard()
         self._clock = clock
         self._connecting_until = clock.monotonic() + CONNECTING_SECONDS
         self._dpu = dpu
         self._bridge = dpu.bridge
+        self._database = dpu.database
+        self._openflow = dpu.openflow
         self._objects = objects
-        self._database = database
-        self._openflow = openflow
+        self._contact = contact
         self._publish = publish
+        self._renewals = -1
+        self._flows_end = math.inf
         self._actual: FlowState | None = None
         self._desired: FlowState | None = None
         self._doubts = 0
         self._wanted: Mapping[str, WantedPort] = {}
         self._numbers: dict[str, int] = {}
         self._again: float | None = None
-        openflow.subscribe(self._forget)
-        openflow.watch(lambda _: self._doubt())
+        self._openflow.subscribe(self._forget)
+        self._openflow.watch(lambda _: self._doubt())
 
     def _forget(self) -> None:
         """The connection was made or lost: what the tables hold is not known, and that it is not what it was is nobody's doing."""
@@ -111,6 +111,7 @@ class Switch:
             return None
         self._again = None
         try:
+            await self._honour_terms()
             evidence = await self._pass()
         except Unreachable as error:
             wait = self._connecting_until - self._clock.monotonic()
@@ -124,7 +125,8 @@ class Switch:
             raise
         self._connecting_until = 0.0
         self._show(evidence)
-        if self._again is None and any(verdict.flows_missing for verdict in evidence.verdicts.values()):
+        wrong = self._contact.problem is None and any(verdict.flows_missing for verdict in evidence.verdicts.values())
+        if self._again is None and wrong:
             self._actual = None
             return READ_AGAIN_SECONDS
         return self._again
@@ -134,6 +136,21 @@ class Switch:
         self.evidence = evidence
         if changed:
             self._publish(changed)
+
+    async def _honour_terms(self) -> None:
+        """Before anything that may fail: remove all flows if none may be there, and renew those that were wanted last if that is due."""
+        if self._contact.problem is not None:
+            state = await self._openflow.read_state()
+            await self._openflow.apply(diff(state, FlowState()))
+        elif self._contact.lifetime is not None and self._desired is not None and self._renewals != self._contact.renewals:
+            renewals = self._contact.renewals
+            await self._openflow.apply(renewed(FlowChanges(), self._desired))
+            self._note_renewal(renewals, self._contact.lifetime)
+
+    def _note_renewal(self, renewals: int, lifetime: int | None) -> None:
+        """All flows have been written or renewed by now, for the contact of this number."""
+        self._renewals = renewals
+        self._flows_end = math.inf if lifetime is None else self._clock.monotonic() + lifetime
 
     async def _pass(self) -> Evidence:
         bridges = self._bridges()
@@ -239,19 +256,26 @@ class Switch:
 
     async def _program(self, resolutions: Mapping[ObjectKey, Resolution], reserved: Collection[SwitchPort]) -> Mapping[ObjectKey, str]:
         """Make the flows those of the resolved chains; returns what the read-back showed to be missing of a chain."""
+        if self._contact.problem is not None:
+            self._actual = self._desired = None
+            return dict.fromkeys(resolutions, self._contact.problem)
         switches = [ChainSwitches(chain, resolution.switch_ports) for chain, resolution in resolutions.items()]
         desired = compile_switches(switches, reserved)
-        doubts = self._doubts
+        doubts, renewals, lifetime = self._doubts, self._contact.renewals, self._contact.lifetime
         actual = self._actual if self._actual is not None else await self._openflow.read_state()
         if not self._objects.readable:  # flows of a chain that cannot be read stay
             wanted = {flow.key for flow in desired.flows}
             kept = {flow for flow in actual.flows if flow.key not in wanted and round_of(flow.cookie) == ROUND}
             desired = FlowState(desired.flows | kept)
+        desired = leased(desired, lifetime)
         changes = diff(actual, desired)
-        harm = _harm(changes) if desired == self._desired else {}
+        # Flows that have ended by themselves, because this process hung, are nobody's doing either.
+        harm = _harm(changes) if desired == self._desired and self._clock.monotonic() < self._flows_end else {}
         if harm and (pause := self.guard.pause(self._clock.monotonic())):
             self._actual, self._again = None, pause
             return missing_flows(resolutions, actual, desired)
+        renewing = lifetime is not None and (bool(changes) or self._renewals != renewals)
+        changes = renewed(changes, desired) if renewing else changes
         self._actual, self._desired = None, desired  # until it is known how the change ended
         refusal = ""
         try:
@@ -261,6 +285,8 @@ class Switch:
             _log.warning("Open vSwitch refuses flows", error=str(error))
             refusal, after = str(error), await self._openflow.read_state()
         else:
+            if renewing or lifetime is None:
+                self._note_renewal(renewals, lifetime)
             self._note_repairs(harm, _chains_of(changes, resolutions))
         if self._doubts == doubts:
             self._actual = after

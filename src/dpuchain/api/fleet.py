@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, field
 
-from dpuchain.api.meta import Model, ObjectMeta
+from dpuchain.api.durations import PATTERN, InvalidDurationError, parse_duration
+from dpuchain.api.meta import Model, ObjectMeta, key_of
 from dpuchain.api.rules import CONDITIONS, PRESERVE, Rule
 
 Mtu = Annotated[int, Meta(ge=1280, le=9216)]
@@ -86,7 +87,10 @@ class SfcController(Part, frozen=True, kw_only=True):
 
     secure_flow_deletion_timeout: Annotated[
         str | None,
-        Meta(description="How long the API server may be away until all flows are removed, such as 5m0s; never if absent or 0."),
+        Meta(
+            description="How long the API server may be away until all flows are removed, such as 5m0s; they stay if this is absent or 0.",
+            extra_json_schema={"pattern": PATTERN},
+        ),
     ] = None
 
 
@@ -109,3 +113,42 @@ class DPFOperatorConfig(Model, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: DPFOperatorConfigSpec = DPFOperatorConfigSpec()
     status: DPFOperatorConfigStatus = DPFOperatorConfigStatus()
+
+    @property
+    def secure_flow_deletion_milliseconds(self) -> int | None:
+        """Milliseconds that a DPU's API server may be away until all flows go; None if they stay. ValueError if that makes no sense.
+
+        DPF's own schema takes any text, so the API server need not have refused it.
+        """
+        text = self.spec.sfc_controller.secure_flow_deletion_timeout if self.spec.sfc_controller is not None else None
+        if text is None:
+            return None
+        field = f"DPFOperatorConfig {key_of(self)}: spec.sfcController.secureFlowDeletionTimeout"
+        try:
+            nanoseconds = parse_duration(text)
+        except InvalidDurationError as error:
+            raise ValueError(f"{field}: {error}; 0 turns it off") from error
+        if nanoseconds < 0:
+            raise ValueError(
+                f"{field}: {text} is less than nothing; write how long the API server may be away, such as 5m0s, or 0 for ever"
+            )
+        return -(-nanoseconds // 10**6) or None
+
+
+class AgentSettingsData(Model, frozen=True, kw_only=True):
+    """Text alone, as a ConfigMap holds it."""
+
+    secure_flow_deletion_milliseconds: Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,15}$")] | None = None
+
+
+class AgentSettings(Model, frozen=True, kw_only=True):
+    """What the agents of a DPU cluster are told of the DPFOperatorConfig, which they cannot see: a ConfigMap."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    data: AgentSettingsData = AgentSettingsData()
+
+    @property
+    def secure_flow_deletion_seconds(self) -> float | None:
+        """Seconds that the API server may be away until all flows go; None if they stay."""
+        text = self.data.secure_flow_deletion_milliseconds
+        return None if text is None else int(text) / 1000

@@ -20,6 +20,7 @@ DPF_OPERATOR_CONFIG = Resource(OPERATOR_GROUP, VERSION, "DPFOperatorConfig", "dp
 NODE = Resource("", "v1", "Node", "nodes", kubernetes.Metadata, namespaced=False)
 NAMESPACE = Resource("", "v1", "Namespace", "namespaces", kubernetes.Metadata, namespaced=False)
 POD = Resource("", "v1", "Pod", "pods", kubernetes.Pod)
+AGENT_SETTINGS = Resource("", "v1", "ConfigMap", "configmaps", fleet.AgentSettings)
 SECRET = Resource("", "v1", "Secret", "secrets", kubernetes.Secret)
 SECRET_METADATA = Resource("", "v1", "Secret", "secrets", kubernetes.Metadata)
 EVENT = Resource("", "v1", "Event", "events", kubernetes.Event)

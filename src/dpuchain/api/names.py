@@ -12,6 +12,8 @@ VERSION = "v1alpha1"
 
 OPERATOR_NAMESPACE = "dpf-operator-system"
 OPERATOR_CONFIG_NAME = "dpfoperatorconfig"
+# Ours: a ConfigMap in the operator's namespace of each DPU cluster with what its agents are told.
+AGENT_SETTINGS_NAME = "dpuchain-agent"
 
 # Labels
 SERVICE_LABEL = f"{SERVICE_GROUP}/service"

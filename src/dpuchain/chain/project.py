@@ -8,11 +8,13 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from dpuchain.api.chain import DPUServiceChain, ServiceChainSet
-from dpuchain.api.fleet import DPUCluster
+from dpuchain.api.fleet import AgentSettings, AgentSettingsData, DPFOperatorConfig, DPUCluster
 from dpuchain.api.interface import DPUServiceInterface, ServiceInterfaceSet
 from dpuchain.api.meta import LabelSelector, Object, ObjectMeta, TemplateMeta, key_of
 from dpuchain.api.names import (
+    AGENT_SETTINGS_NAME,
     HOST_LABEL,
+    OPERATOR_NAMESPACE,
     OWNER_KIND_LABEL,
     OWNER_UID_LABEL,
     SERVICE_CHAIN_SET_FINALIZER,
@@ -69,6 +71,15 @@ def interface_set_of(interface: DPUServiceInterface, host: str) -> ServiceInterf
         metadata=_set_metadata(interface, "DPUServiceInterface", host, template.metadata, SERVICE_INTERFACE_SET_FINALIZER),
         spec=template.spec,
     )
+
+
+def agent_settings(config: DPFOperatorConfig | None, host: str) -> AgentSettings | None:
+    """What the agents of every DPU cluster are told; None if that is nothing. ValueError if the configuration makes no sense."""
+    milliseconds = config.secure_flow_deletion_milliseconds if config is not None else None
+    if milliseconds is None:
+        return None
+    metadata = ObjectMeta(name=AGENT_SETTINGS_NAME, namespace=OPERATOR_NAMESPACE, labels={HOST_LABEL: host})
+    return AgentSettings(metadata=metadata, data=AgentSettingsData(secure_flow_deletion_milliseconds=str(milliseconds)))
 
 
 def _set_metadata(owner: Object, kind: str, host: str, template: TemplateMeta, finalizer: str) -> ObjectMeta:

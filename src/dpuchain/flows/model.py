@@ -160,16 +160,18 @@ class FlowState:
 class FlowChanges:
     """What makes one state into another, in an order that is the same for the same states. Truthy if there is anything to do.
 
-    `modify` holds the flows as they shall be. `delete` holds them as they are, so that a switch can be asked to delete exactly these.
+    `modify` holds the flows as they shall be. `delete` holds them as they are, so that a switch can be asked to delete exactly these. Those
+    in `renew` stay as they are, and their timeouts begin anew; one that is not there is not put back.
     """
 
     add: tuple[Flow, ...] = ()
     modify: tuple[Flow, ...] = ()
     delete: tuple[Flow, ...] = ()
     flush: tuple[Flush, ...] = ()
+    renew: tuple[Flow, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.add or self.modify or self.delete or self.flush)
+        return bool(self.add or self.modify or self.delete or self.flush or self.renew)
 
     def __len__(self) -> int:
-        return len(self.add) + len(self.modify) + len(self.delete) + len(self.flush)
+        return len(self.add) + len(self.modify) + len(self.delete) + len(self.flush) + len(self.renew)

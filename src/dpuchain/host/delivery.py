@@ -8,17 +8,16 @@ from typing import Any
 
 import structlog
 
-from dpuchain.api.kinds import NAMESPACE
-from dpuchain.api.kubernetes import Metadata
-from dpuchain.api.meta import ObjectKey, ObjectMeta, key_of
+from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import HOST_FIELD_OWNER
 from dpuchain.chain.project import cluster_selector, is_from, is_ours, owner_conflict, selects
 from dpuchain.chain.selectors import problem as selector_problem
 from dpuchain.host.kinds import ProjectedKind
 from dpuchain.host.members import Member
 from dpuchain.kube.client import Client
-from dpuchain.kube.errors import AlreadyExists, KubeError, NotFound
+from dpuchain.kube.errors import KubeError, NotFound
 from dpuchain.kube.patches import needs_apply
+from dpuchain.kube.writes import apply_with_namespace
 from dpuchain.runtime.errors import Unfinished
 from dpuchain.runtime.host_objects import HostObjects
 
@@ -116,20 +115,8 @@ class Delivery:
         leaving = live is not None and live.metadata.deletion_timestamp is not None
         refused = self._kind.problem(item, self._source.objects.high_speed_mtu) is not None
         if not leaving and not refused and self._kind.finalizer in item.metadata.finalizers and needs_apply(wanted, live):
-            await self._apply(wanted)
+            await apply_with_namespace(self._member.client, self._kind.set, wanted, field_owner=HOST_FIELD_OWNER)
         return Outcome(uid), True
-
-    async def _apply(self, wanted: Any) -> None:
-        """Apply the set, and make its namespace first if it is missing."""
-        try:
-            await self._member.client.apply(self._kind.set, wanted, field_owner=HOST_FIELD_OWNER)
-        except NotFound:
-            namespace = Metadata(metadata=ObjectMeta(name=wanted.metadata.namespace))
-            try:
-                await self._member.client.create(NAMESPACE, namespace, field_owner=HOST_FIELD_OWNER)
-            except AlreadyExists:
-                _log.debug("somebody else made the namespace", namespace=namespace.metadata.name)
-            await self._member.client.apply(self._kind.set, wanted, field_owner=HOST_FIELD_OWNER)
 
     def _ours(self, wanted: Any) -> Any:
         """The set if it is what `wanted` is the newest form of; None if there is none, or somebody else's."""

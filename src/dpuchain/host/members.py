@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpuchain.api.chain import ServiceChainSet
-from dpuchain.api.fleet import DPUCluster
+from dpuchain.api.fleet import AgentSettings, DPUCluster
 from dpuchain.api.interface import ServiceInterfaceSet
 from dpuchain.api.kinds import SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET
 from dpuchain.api.meta import ObjectKey
@@ -15,6 +15,7 @@ from dpuchain.host.targets import Target, releases_of
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.secrets import client_by
+from dpuchain.kube.views import agent_settings_of
 from dpuchain.runtime.clusters import DpuClusters, Runner
 
 
@@ -25,6 +26,7 @@ class Member(Target):
     cluster: ObjectKey
     chain_sets: Cache[ServiceChainSet]
     interface_sets: Cache[ServiceInterfaceSet]
+    agent_settings: Cache[AgentSettings]
     runners: list[Runner] = field(default_factory=list)
     """What else works as long as the connection lasts; to be added to by who is told of it."""
 
@@ -35,12 +37,12 @@ class Member(Target):
         releases = releases_of(client)
         made = Made(client, releases)
         sets = Cache(client, SERVICE_CHAIN_SET), Cache(client, SERVICE_INTERFACE_SET)
-        return cls(str(cluster), client, kubeconfig, releases, made, cluster, *sets, [made])
+        return cls(str(cluster), client, kubeconfig, releases, made, cluster, *sets, agent_settings_of(client), [made])
 
     @property
     def caches(self) -> tuple[Cache[Any], ...]:
         """The caches without which nothing can be said of the cluster."""
-        return (self.chain_sets, self.interface_sets, *super().caches)
+        return (self.chain_sets, self.interface_sets, self.agent_settings, *super().caches)
 
 
 class Members(DpuClusters[Member]):

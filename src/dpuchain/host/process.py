@@ -14,6 +14,7 @@ from dpuchain.host.members import Members
 from dpuchain.host.orphans import OrphanLoop
 from dpuchain.host.releases import Releases
 from dpuchain.host.services import Services
+from dpuchain.host.settings import AgentSettingsLoop
 from dpuchain.host.targets import Target
 from dpuchain.host.turns import Turns
 from dpuchain.kube.client import Client, Fence
@@ -52,10 +53,12 @@ async def _work(client: Client, objects: HostObjects, helm: Helm, fence: Fence =
     interfaces = ProjectedLoops(Source(INTERFACES, client, objects, identity), members, clock)
     services = ServiceLoop(Services(client, objects, members, host, releases, clock), objects, host, clock)
     orphans = OrphanLoop(client, objects, members, host, releases, clock)
+    settings = AgentSettingsLoop(client, objects, identity, clock)
     turns.subscribe(chains.look)
-    for loop in (chains, interfaces, services, turns):
+    for loop in (chains, interfaces, services, turns, settings):
         members.subscribe(loop.joined, loop.cluster_changed, loop.look_at_all)
     objects.configs.subscribe(lambda _: chains.look_at_all())
+    objects.configs.subscribe(lambda _: settings.look_at_all())
     async with asyncio.TaskGroup() as group:
         for runner in (members, chains, interfaces, services, orphans, turns):
             group.create_task(runner.run())

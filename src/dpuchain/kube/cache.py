@@ -111,6 +111,7 @@ class Cache(Generic[T]):
         self._version = ""
         self._wait = FIRST_WAIT
         self._synced = asyncio.Event()
+        self._attempt: asyncio.Timeout | None = None
 
     def get(self, key: ObjectKey) -> T | None:
         """The object, or None if there is none (or, before `synced`, if it is not known)."""
@@ -156,18 +157,40 @@ class Cache(Generic[T]):
     async def run(self) -> None:
         """Keep the cache up to date until cancelled."""
         while True:
-            asked = 0.0
+            self._attempt = attempt = asyncio.timeout(None)
             try:
-                if not self._version:
-                    await self._list()
-                await self._watch()
-            except Expired:
-                self._version = ""
-            except KubeError as error:
-                self._failed(error)
-                asked = error.retry_after if isinstance(error, Throttled) else 0.0
-            await asyncio.sleep(asked + self._wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-            self._wait = min(2 * self._wait, LONGEST_WAIT)
+                async with attempt:
+                    await self._follow()
+            except TimeoutError:
+                if not attempt.expired():
+                    raise
+                self._version = ""  # `relist` has asked for it
+
+    async def relist(self) -> None:
+        """List anew, whatever is being waited for, and return when that has been taken in: what is known is no older than this call then.
+
+        Until then the cache counts as not synced. It must be running.
+        """
+        self._synced.clear()
+        self._wait = FIRST_WAIT
+        if self._attempt is not None:
+            self._attempt.reschedule(asyncio.get_running_loop().time())
+        await self._synced.wait()
+
+    async def _follow(self) -> None:
+        """List, where that is needed, and watch; then wait for a while."""
+        asked = 0.0
+        try:
+            if not self._version:
+                await self._list()
+            await self._watch()
+        except Expired:
+            self._version = ""
+        except KubeError as error:
+            self._failed(error)
+            asked = error.retry_after if isinstance(error, Throttled) else 0.0
+        await asyncio.sleep(asked + self._wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        self._wait = min(2 * self._wait, LONGEST_WAIT)
 
     async def _list(self) -> None:
         listing = await self._client.list(

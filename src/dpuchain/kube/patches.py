@@ -22,11 +22,13 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
 def needs_apply(wanted: Object, live: Object | None) -> bool:
     """Whether a server-side apply of `wanted` would change `live`, as far as a cache can tell.
 
-    The spec must be equal, since we own all of it; labels, annotations, finalizers and owner references must be there, next to others'.
+    The spec, or the data, must be equal, since we own all of it; labels, annotations, finalizers and owner references must be there, next
+    to others'.
     """
     if live is None:
         return True
-    if getattr(wanted, "spec", None) != getattr(live, "spec", None):  # as structs: a default that the server has written out is the same
+    # As structs: a default that the server has written out is the same.
+    if any(getattr(wanted, part, None) != getattr(live, part, None) for part in ("spec", "data")):
         return True
     meta, live_meta = wanted.metadata, live.metadata
     if not (meta.labels.items() <= live_meta.labels.items() and meta.annotations.items() <= live_meta.annotations.items()):

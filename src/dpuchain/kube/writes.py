@@ -7,17 +7,23 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from dpuchain.api.conditions import Finding, find, update
-from dpuchain.api.meta import Object, ObjectKey, key_of
+from dpuchain.api.kinds import NAMESPACE
+from dpuchain.api.kubernetes import Metadata
+from dpuchain.api.meta import Object, ObjectKey, ObjectMeta, key_of
 from dpuchain.api.names import READY
 from dpuchain.api.resource import Resource
 from dpuchain.kube.client import Client
+from dpuchain.kube.errors import AlreadyExists, NotFound
 from dpuchain.kube.events import EventRecorder
 from dpuchain.kube.patches import merge_patch
 
 T = TypeVar("T", bound=Object)
+
+_log = structlog.get_logger(__name__)
 
 
 async def write_status(client: Client, resource: Resource[T], item: T, status: msgspec.Struct) -> T | None:
@@ -81,6 +87,19 @@ class StatusReporter(Generic[T]):
             await self._events.record(self._resource, item, "Normal", "Ready", "everything is as it should be", now)
         else:
             await self._events.record(self._resource, item, "Warning", "NotReady", ready.message, now)
+
+
+async def apply_with_namespace(client: Client, resource: Resource[T], item: T, *, field_owner: str) -> T:
+    """Apply `item`, and make its namespace first if it is missing."""
+    try:
+        return await client.apply(resource, item, field_owner=field_owner)
+    except NotFound:
+        namespace = Metadata(metadata=ObjectMeta(name=item.metadata.namespace))
+        try:
+            await client.create(NAMESPACE, namespace, field_owner=field_owner)
+        except AlreadyExists:
+            _log.debug("somebody else made the namespace", namespace=namespace.metadata.name)
+        return await client.apply(resource, item, field_owner=field_owner)
 
 
 async def add_finalizer(client: Client, resource: Resource[T], item: T, finalizer: str) -> T:

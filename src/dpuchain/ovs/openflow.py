@@ -193,3 +193,5 @@ def _modifications(changes: FlowChanges) -> Iterator[tuple[Flow | Flush, bytes]]
         yield flow, encode.delete(flow)
     for flow in (*changes.modify, *changes.add):
         yield flow, encode.add(flow)
+    for flow in changes.renew:
+        yield flow, encode.renew(flow)

@@ -32,6 +32,7 @@ LARGEST_MESSAGE = 0xFFFF
 # Flow modifications (A.3.4.1): cookie, cookie mask, table, command, idle, hard, priority, buffer, out port, out group, flags, importance
 FLOW_MOD_BODY = struct.Struct("!QQBBHHHIIIHH")
 COMMAND_ADD = 0
+COMMAND_MODIFY_STRICT = 2
 COMMAND_DELETE = 3
 COMMAND_DELETE_STRICT = 4
 NO_BUFFER = 0xFFFFFFFF

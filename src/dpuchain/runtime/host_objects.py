@@ -16,6 +16,8 @@ from dpuchain.api.service import DPUService
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 
+OPERATOR_CONFIG = ObjectKey(OPERATOR_NAMESPACE, OPERATOR_CONFIG_NAME)
+
 
 @dataclass(frozen=True)
 class HostObjects:
@@ -57,7 +59,12 @@ class HostObjects:
         return None
 
     @property
+    def config(self) -> DPFOperatorConfig | None:
+        """The configuration of the installation; None if there is none."""
+        return self.configs.get(OPERATOR_CONFIG)
+
+    @property
     def high_speed_mtu(self) -> int:
         """The bound of every serviceMTU: that of the DPFOperatorConfig, or its default where there is none."""
-        config = self.configs.get(ObjectKey(OPERATOR_NAMESPACE, OPERATOR_CONFIG_NAME))
+        config = self.config
         return config.spec.networking.high_speed_mtu if config is not None else DEFAULT_HIGH_SPEED_MTU

@@ -125,9 +125,9 @@ class World:
         await self.remove(name)
         await self.until(lambda: self.interfaces.get(ObjectKey(self.namespace, name)) is None, "gone")
 
-    async def until_so(self, probe: Callable[[], Awaitable[bool]], what: str) -> None:
+    async def until_so(self, probe: Callable[[], Awaitable[bool]], what: str, seconds: float = 30) -> None:
         """Ask until it is so: what changes on a switch is told to the agent, and to no test."""
-        for _ in range(200):
+        for _ in range(int(20 * seconds)):
             if await probe():
                 return
             await asyncio.sleep(0.05)

@@ -22,7 +22,8 @@ from dpuchain.kube.errors import Expired, Throttled, Unreachable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.integration.kube.conftest import Following, Journal, Relay
+    from tests.integration.kube.conftest import Following, Journal
+    from tests.integration.relay import Relay
 
 WAIT = 30.0
 """Seconds after which what a test waits for will not come any more."""
@@ -116,6 +117,35 @@ async def test_a_server_that_is_away_fails_once_and_recovers_once(
         await journal.caught_up(client, SECRET, namespace)
         assert journal.turns == [True, False]
         assert journal.told() == [("before", "added"), ("meanwhile", "added")]
+
+
+@pytest.mark.parametrize("trouble", ["refuse", "stall", ""])
+async def test_relist_brings_what_is_there_now_whatever_is_being_waited_for(
+    client: Client, relay: Relay, relayed: Client, namespace: str, trouble: str, following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it a next attempt that is minutes away, an answer that will never come, or nothing at all."""
+    async with following(relayed, SECRET, namespace) as journal:
+        await client.create(SECRET, secret(namespace, "before"))
+        await journal.until(lambda: len(journal.changes) == 1)
+        if trouble:
+            getattr(relay, trouble)()
+        if trouble == "refuse":
+            monkeypatch.setattr(kube_cache, "LONGEST_WAIT", 600.0)
+            journal.cache._wait = 600.0
+            await journal.until(lambda: journal.cache.failing is not None)
+        await client.create(SECRET, secret(namespace, "meanwhile"))
+        await client.delete(SECRET, ObjectKey(namespace, "before"))
+        if trouble == "refuse":
+            relay.resume()
+        elif trouble == "stall":
+            relay.drop()
+            relay.resume()
+        async with asyncio.timeout(10):
+            await journal.cache.relist()
+        assert set(journal.believed) == {ObjectKey(namespace, "meanwhile")}
+        await client.create(SECRET, secret(namespace, "after"))
+        await journal.until(lambda: ObjectKey(namespace, "after") in journal.believed)
+        assert len(journal.told()) == 4
 
 
 async def test_a_server_that_is_away_from_the_start_is_not_an_empty_one(

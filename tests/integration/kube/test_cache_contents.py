@@ -18,7 +18,8 @@ from dpuchain.kube.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.integration.kube.conftest import Following, Journal, Relay
+    from tests.integration.kube.conftest import Following, Journal
+    from tests.integration.relay import Relay
 
 
 class Choice(Model, frozen=True, kw_only=True):
