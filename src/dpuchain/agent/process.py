@@ -7,7 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpuchain.agent.access import Access
+from dpuchain.agent.answers import Answers
 from dpuchain.agent.cni_socket import listen
+from dpuchain.agent.endpoint import answering
 from dpuchain.agent.evidence import Subject
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.ports import PortType
@@ -40,6 +43,8 @@ class Settings:
     health_address: str
     port_type: PortType = "auto"
     sysfs: Path = Path("/sys")
+    address: str = ""
+    """Where questions about the node are answered ("HOST:PORT"); nowhere if empty."""
 
 
 async def run(client: Client, settings: Settings) -> None:
@@ -65,7 +70,15 @@ async def run(client: Client, settings: Settings) -> None:
         "ovsdb": lambda: None if database.connected else f"{settings.ovsdb} is not connected",
         "openflow": lambda: None if openflow.failure is None else str(openflow.failure),
     }
-    async with client, serve(settings.health_address, checks), listen(settings.cni_socket, wiring.answer), asyncio.TaskGroup() as group:
+    answers = Answers(settings.bridge, objects, switch, (database, openflow), settings.openflow.parent)
+    access = Access(client, settings.node)
+    async with (
+        client,
+        serve(settings.health_address, checks),
+        answering(settings.address, access, answers, checks),
+        listen(settings.cni_socket, wiring.answer),
+        asyncio.TaskGroup() as group,
+    ):
         _subscribe(objects, database, openflow, lambda: passes.enqueue(THE_SWITCH), reports)
         devices.subscribe(lambda: passes.enqueue(THE_SWITCH))
         for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, devices, passes, reports):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -16,10 +15,10 @@ from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.representors import Devices
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.meta import Object, ObjectKey, key_of
-from dpuchain.chain.ports import SwitchPort, WantedPort, assign, dpf_id_of, is_left_behind
+from dpuchain.chain.ports import WantedPort, assign, dpf_id_of, is_left_behind
 from dpuchain.chain.resolve import NodeWorld, Resolution, interface_problem, resolve
 from dpuchain.flows.compile import ChainSwitches, compile_switches
-from dpuchain.flows.diff import diff
+from dpuchain.flows.diff import diff, shortfalls
 from dpuchain.flows.identity import number_owners
 from dpuchain.flows.model import FlowChanges, FlowState
 from dpuchain.flows.pipeline import COOKIE
@@ -50,6 +49,15 @@ class Dpu:
     port_type: rows_of.PortType = rows_of.AUTO
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What a pass has worked out, for who asks about the node."""
+
+    world: NodeWorld
+    resolutions: Mapping[ObjectKey, Resolution]
+    desired: FlowState
+
+
 class Switch:
     """Makes the bridge what the node's objects ask for, and keeps the evidence of it.
 
@@ -71,6 +79,7 @@ class Switch:
         clock: Clock,
     ) -> None:
         self.evidence = Evidence()
+        self.findings: Findings | None = None
         self._clock = clock
         self._connecting_until = clock.monotonic() + CONNECTING_SECONDS
         self._dpu = dpu
@@ -120,6 +129,11 @@ class Switch:
             return READ_AGAIN_SECONDS
         return self._again
 
+    @property
+    def complaint(self) -> str | None:
+        """What to tell of somebody who works against us; None if nobody does."""
+        return self._guard.complaint(self._clock.monotonic())
+
     def _show(self, evidence: Evidence) -> None:
         changed = evidence.changed_since(self.evidence)
         self.evidence = evidence
@@ -144,7 +158,9 @@ class Switch:
         pods = tuple(self._objects.pods)
         world = NodeWorld(self._objects.node, interfaces, pods, rows_of.by_mark(rows.values()), refused, ports.vlans)
         resolutions = resolve(self._objects.chains, world)
-        missing = await self._program(resolutions, world.reserved)
+        switches = [ChainSwitches(chain, resolution.switch_ports) for chain, resolution in resolutions.items()]
+        self.findings = Findings(world, resolutions, compile_switches(switches, world.reserved))
+        missing = await self._program(resolutions, self.findings.desired)
         await self._pin()
         if self._objects.readable:
             await self._remove(ports.wanted, interfaces, bridges)
@@ -184,10 +200,8 @@ class Switch:
             if error.code != "NoInterface":
                 raise
 
-    async def _program(self, resolutions: Mapping[ObjectKey, Resolution], reserved: Collection[SwitchPort]) -> Mapping[ObjectKey, str]:
+    async def _program(self, resolutions: Mapping[ObjectKey, Resolution], desired: FlowState) -> Mapping[ObjectKey, str]:
         """Make the flows those of the resolved chains; returns what the read-back showed to be missing of a chain."""
-        switches = [ChainSwitches(chain, resolution.switch_ports) for chain, resolution in resolutions.items()]
-        desired = compile_switches(switches, reserved)
         actual = self._actual if self._actual is not None else await self._openflow.read_state()
         if not self._objects.readable:  # flows of a chain that cannot be read stay
             desired = FlowState(desired.flows | {flow for flow in actual.flows if flow.key not in {want.key for want in desired.flows}})
@@ -231,7 +245,7 @@ class Switch:
         bridges = self._bridges()
         marks = {port.dpf_id for port in rows_of.claimable(bridges[self._bridge]).values()} | patches.marks(bridges)
         flowless = _flowless_vlans(resolutions, missing)
-        complaint = tuple(filter(None, [self._guard.complaint(self._clock.monotonic())]))
+        complaint = tuple(filter(None, [self.complaint]))
         for interface in world.interfaces:
             subject = Subject("ServiceInterface", key_of(interface))
             if interface.metadata.deletion_timestamp is None:
@@ -276,11 +290,9 @@ def _verdict(item: Object, problems: tuple[str, ...], flows_missing: str | None 
 
 def _missing(resolutions: Mapping[ObjectKey, Resolution], actual: FlowState, desired: FlowState) -> dict[ObjectKey, str]:
     """For each chain whose flows are not all on the switch, how many are not; and how many are there that should not be."""
-    absent = Counter(COOKIE["owner"].read(flow.cookie) for flow in desired.flows - actual.flows)
-    alien = Counter(COOKIE["owner"].read(flow.cookie) for flow in actual.flows - desired.flows)
-    numbers = number_owners(resolutions)
+    found = shortfalls(actual, desired)
     return {
-        chain: f"{absent[number]} of its flows are not on the switch and {alien[number]} are there that should not be; trying again"
-        for chain, number in numbers.items()
-        if absent[number] or alien[number]
+        chain: "{} of its flows are not on the switch and {} are there that should not be; trying again".format(*found[number])
+        for chain, number in number_owners(resolutions).items()
+        if number in found
     }

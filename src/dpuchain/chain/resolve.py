@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from dpuchain.api.chain import Port, ServiceChain, Switch
@@ -60,11 +60,14 @@ class NodeWorld:
 
 @dataclass(frozen=True)
 class ResolvedPort:
-    """A port of a switch that exists on the bridge: `port`, or a VLAN on it."""
+    """A port of a switch that exists on the bridge: `port`, or a VLAN on it. It is connected whatever `problems` it has, so that it works
+    as soon as they are mended.
+    """
 
     interface: ObjectKey
     port: ObservedPort
     vlan: int | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,9 @@ def _resolve_chain(chain: ServiceChain, world: NodeWorld, claims: dict[tuple[str
             except _Problem as problem:
                 problems.append(str(problem))
                 continue
-            ports.append(resolved)
-            problems += _ailments(resolved, switch, world)
+            found = _ailments(resolved, switch, world)
+            ports.append(replace(resolved, problems=tuple(found)))
+            problems += found
         if len(ports) < 2 and not problems:
             problems.append(f"{use} has fewer than two ports: nothing can pass; give it another port")
         switches.append(ResolvedSwitch(tuple(ports), tuple(problems)))
@@ -165,6 +169,18 @@ def _vlan_place(interface: ServiceInterface, world: NodeWorld) -> ResolvedPort |
         return ResolvedPort(key_of(interface), parent, claim.vlan)
     marks = go_map({DPF_ID: str(claim.parent)})
     return f"its parent ServiceInterface {claim.parent}: {problem or f'no port of the bridge has external_ids {marks}'}"
+
+
+def place_of(interface: ServiceInterface, world: NodeWorld) -> ResolvedPort | None:
+    """Where an interface is on the bridge, be it part of a chain or not, and working or not; None if it is nowhere."""
+    if vlan_of(interface) is not None:
+        place = _vlan_place(interface, world)
+        return place if isinstance(place, ResolvedPort) else None
+    try:
+        observed = _observed(interface, world)
+    except _Problem:
+        return None
+    return None if observed is None else ResolvedPort(key_of(interface), observed)
 
 
 def interface_problem(interface: ServiceInterface, world: NodeWorld) -> str | None:
@@ -270,7 +286,7 @@ def _claim(resolved: ResolvedPort, use: str, claims: dict[tuple[str, int | None]
 
 
 def _ailments(resolved: ResolvedPort, switch: Switch, world: NodeWorld) -> list[str]:
-    """What is wrong with a port that is there: it stays connected, so that it works as soon as this is mended."""
+    """What is wrong with a port that is there."""
     port = resolved.port
     link = _link_problem(port)
     found = [] if link is None else [link]

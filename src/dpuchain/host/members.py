@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import structlog
-import yaml
 
 from dpuchain.api.chain import ServiceChainSet
 from dpuchain.api.fleet import DPUCluster
@@ -21,13 +18,10 @@ from dpuchain.host.targets import Target, daemon_sets_of, releases_of
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.kubeconfig import InvalidKubeconfig
+from dpuchain.kube.secrets import KUBECONFIG_KEY, client_by, kubeconfig_in
 
-KUBECONFIG_KEY = "admin.conf"
-"""Key in a DPUCluster's Secret that holds the kubeconfig."""
 FIRST_LOOK_SECONDS = 5.0
 """How long at most nothing is said because it is not known yet whether a cluster can be reached."""
-FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
-"""Fields of a kubeconfig that name files: ours, which are nothing that a Secret may have sent to a server of its choice."""
 
 Changed: TypeAlias = Callable[[DPUCluster | None, DPUCluster | None], None]
 
@@ -54,16 +48,7 @@ class Member(Target):
     @classmethod
     def of(cls, cluster: ObjectKey, kubeconfig: bytes, fence: Fence = lambda: None) -> Member:
         """A connection by this kubeconfig, whose writes ask `fence`; its caches are to be run. Raises InvalidKubeconfig."""
-        try:
-            content = yaml.safe_load(kubeconfig)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise InvalidKubeconfig("is not YAML") from None  # whose text would quote credentials
-        if not isinstance(content, dict):
-            raise InvalidKubeconfig("is not a mapping")
-        client = Client.from_kubeconfig(content, user_agent="dpuchain-host", fence=fence)
-        named = _named_files(content)
-        if named:
-            raise InvalidKubeconfig(f"names a file ({', '.join(named)}); put the content there with `kubectl config view --raw --flatten`")
+        client = client_by(kubeconfig, "dpuchain-host", fence)
         return cls(
             str(cluster),
             client,
@@ -177,7 +162,7 @@ class Members:
 
     async def _connect(self, key: ObjectKey, secret: ObjectKey, data: Mapping[str, str] | None) -> None:
         try:
-            member = Member.of(key, _kubeconfig(data), self._fence)
+            member = Member.of(key, kubeconfig_in(data), self._fence)
         except InvalidKubeconfig as error:
             self._fail(key, f"cannot be used: {KUBECONFIG_KEY} of Secret {secret} {error}")
             return
@@ -233,21 +218,3 @@ class Members:
     def _tell(self, before: DPUCluster | None, after: DPUCluster | None) -> None:
         for callback in self._changed:
             callback(before, after)
-
-
-def _kubeconfig(data: Mapping[str, str] | None) -> bytes:
-    """The kubeconfig in a Secret's data (None: there is no Secret). InvalidKubeconfig, whose text goes on after the name of the key."""
-    if data is None:
-        raise InvalidKubeconfig("does not exist, as there is no such Secret; create it")
-    if not data.get(KUBECONFIG_KEY):
-        raise InvalidKubeconfig("does not exist or is empty; put the kubeconfig there")
-    try:
-        return base64.b64decode(data[KUBECONFIG_KEY], validate=True)
-    except binascii.Error:
-        raise InvalidKubeconfig("is not base64") from None
-
-
-def _named_files(content: Mapping[str, Any]) -> list[str]:
-    """The fields of a well-formed kubeconfig that name files."""
-    parts = [entry[kind] for kind in ("cluster", "user") for entry in content.get(f"{kind}s") or ()]
-    return sorted({field for part in parts for field in FILES if part and part.get(field)})

@@ -164,15 +164,21 @@ class Client:
         content_type: str = "application/json",
         query: Mapping[str, str] | None = None,
         accept: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Send one request and return the body of its answer: the door that all of the above go through."""
         action = f"{method} {self.server}{path}"
-        headers = self._headers(accept, content_type if body is not None else None)
+        ours = self._headers(accept, content_type if body is not None else None)
         if method != "GET":
             self._fence()
         try:
             async with self._open().request(
-                method, self.server + path, params=query, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT)
+                method,
+                self.server + path,
+                params=query,
+                data=body,
+                headers={**(headers or {}), **ours},
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
             ) as response:
                 content = await response.read()
         except TRANSPORT_ERRORS as error:

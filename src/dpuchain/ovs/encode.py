@@ -174,6 +174,11 @@ def flow_request(table: int, cookie: int, mask: int) -> bytes:
     return of.MULTIPART_HEADER.pack(of.MULTIPART_FLOW, 0) + body
 
 
+def port_request() -> bytes:
+    """Body of the request for the counters of all ports."""
+    return of.MULTIPART_HEADER.pack(of.MULTIPART_PORTS, 0) + of.PORT_REQUEST_BODY.pack(of.ANY_PORT)
+
+
 def bundle_control(bundle: int, kind: int) -> bytes:
     """Body of the message that opens, commits or discards a bundle, atomic and in order."""
     return of.BUNDLE_CONTROL_BODY.pack(bundle, kind, of.BUNDLE_ATOMIC_ORDERED)

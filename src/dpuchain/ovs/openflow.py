@@ -12,7 +12,7 @@ from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPEL
 from dpuchain.ovs import decode, encode
 from dpuchain.ovs import protocol as of
 from dpuchain.ovs.connection import Connection, connect, rejection
-from dpuchain.ovs.decode import Update
+from dpuchain.ovs.decode import Counted, PortCounters, Update
 from dpuchain.ovs.errors import OvsError, Unreachable
 
 # Seconds between two attempts to connect. A restarted ovs-vswitchd forwards nothing until its flows are back, so the longest wait is
@@ -131,6 +131,15 @@ class OpenFlow:
         found = [flow for flow in decode.flows(content) if is_ours(flow.cookie)]
         learned = frozenset(flow for flow in found if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
         return FlowState(frozenset(found) - learned, learned)
+
+    async def read_counted(self) -> list[Counted]:
+        """Every flow of the bridge with its packet count, whoever made it. Unreachable and Invalid as above."""
+        content = await self._connected().ask(of.MULTIPART_REQUEST, encode.flow_request(of.ALL_TABLES, 0, 0))
+        return decode.counted_flows(content)
+
+    async def read_ports(self) -> dict[int, PortCounters]:
+        """What has passed each port of the bridge, by number. Unreachable and Invalid as above."""
+        return decode.port_counters(await self._connected().ask(of.MULTIPART_REQUEST, encode.port_request()))
 
     async def apply(self, changes: FlowChanges) -> None:
         """Carry out all of `changes` at once, or none of them: frames see the tables before, or after, nothing between.

@@ -78,6 +78,12 @@ LEARN_PART_KIND = 0xFC00
 MULTIPART_HEADER = struct.Struct("!HH4x")
 MULTIPART_FLOW = 1
 MULTIPART_MORE = 1
+# Request for the counters of ports: port
+MULTIPART_PORTS = 4
+PORT_REQUEST_BODY = struct.Struct("!I4x")
+# Counters of a port in a reply: length, port, then packets, bytes, drops and errors, each received and sent
+PORT_STATS_BODY = struct.Struct("!H2xI8xQQQQQQQQ")
+UNKNOWN_COUNT = 0xFFFFFFFFFFFFFFFF
 # Request for flows: table, out port, out group, cookie, cookie mask
 FLOW_REQUEST_BODY = struct.Struct("!B3xII4xQQ")
 # Flow in a reply: length, table, seconds, nanoseconds, priority, idle, hard, flags, importance, cookie, packets, bytes

@@ -26,11 +26,11 @@ from dpuchain.api.meta import ObjectKey, ObjectMeta, key_of
 from dpuchain.api.names import OPERATOR_CONFIG_NAME, OPERATOR_NAMESPACE, READY
 from dpuchain.api.service import DPUService
 from dpuchain.host.helm import Helm
-from dpuchain.host.members import KUBECONFIG_KEY
 from dpuchain.host.process import run
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import AlreadyExists, NotFound
+from dpuchain.kube.secrets import KUBECONFIG_KEY
 from dpuchain.kube.writes import StatusReporter, remove_finalizer
 from dpuchain.lab.charts import REPOSITORY, helm_environment, package, serve
 from dpuchain.lab.cluster import Cluster

@@ -12,7 +12,7 @@ import pytest
 
 from dpuchain.api import kinds, names
 from dpuchain.host import members
-from dpuchain.host.members import KUBECONFIG_KEY
+from dpuchain.kube.secrets import KUBECONFIG_KEY
 
 if TYPE_CHECKING:
     from tests.integration.host.conftest import Place, World

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from dpuchain.api.meta import ObjectKey
-from dpuchain.host.members import Member, _kubeconfig
+from dpuchain.host.members import Member
 from dpuchain.kube.kubeconfig import InvalidKubeconfig
+from dpuchain.kube.secrets import kubeconfig_in
 
 KEY = ObjectKey("dpf", "north")
 GOOD: dict[str, Any] = {
@@ -22,7 +23,7 @@ GOOD: dict[str, Any] = {
 
 
 def test_kubeconfig_is_what_the_key_holds() -> None:
-    assert _kubeconfig({"admin.conf": base64.b64encode(b"text").decode(), "other": "!"}) == b"text"
+    assert kubeconfig_in({"admin.conf": base64.b64encode(b"text").decode(), "other": "!"}) == b"text"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_kubeconfig_is_what_the_key_holds() -> None:
 )
 def test_secret_without_a_kubeconfig_is_told(data: dict[str, str] | None, words: str) -> None:
     with pytest.raises(InvalidKubeconfig, match=words) as caught:
-        _kubeconfig(data)
+        kubeconfig_in(data)
     assert "hush" not in str(caught.value)
 
 

@@ -1,0 +1,105 @@
+"""What an agent answers: how its node is, and where a frame would go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from dpuchain.agent.node import NodeObjects
+from dpuchain.agent.report import Counts, Reporter
+from dpuchain.agent.switch import Findings, Switch
+from dpuchain.chain.report import Report
+from dpuchain.flows.follow import trace
+from dpuchain.flows.model import FlowState
+from dpuchain.flows.packets import Description
+from dpuchain.flows.path import Entry, Picture, find
+from dpuchain.flows.trace import Answer, Trace
+from dpuchain.ovs import tracing
+from dpuchain.ovs.database import Database
+from dpuchain.ovs.errors import OvsError
+from dpuchain.ovs.openflow import OpenFlow
+from dpuchain.ovs.rows import BridgeRow
+from dpuchain.runtime.version import VERSION
+
+Checks = Mapping[str, Callable[[], str | None]]
+
+
+class NotYet(Exception):
+    """The agent has not looked at its node yet, or could not."""
+
+
+class Answers:
+    """Answers from what the latest pass has found, and from the switch as it is now."""
+
+    def __init__(self, bridge: str, objects: NodeObjects, switch: Switch, doors: tuple[Database, OpenFlow], folder: Path) -> None:
+        self._bridge = bridge
+        self._objects = objects
+        self._switch = switch
+        self._database, self._openflow = doors
+        self._folder = folder
+
+    async def report(self, checks: Checks) -> Report:
+        """The node, as far as it can be told: what is in the way of more is among the problems. `checks` are those of its readiness."""
+        problems = [f"{name}: {problem}" for name, check in checks.items() if (problem := check()) is not None]
+        problems += [self._switch.complaint] if self._switch.complaint is not None else []
+        about = Report(node=self._objects.node, version=VERSION, bridge=self._bridge)
+        findings = self._switch.findings
+        if findings is None:
+            return _with(about, problems=tuple(problems or ["the agent has not looked at its node yet"]))
+        try:
+            counts = Counts(await self._openflow.read_counted(), await self._openflow.read_ports())
+            bridge, version = self._database.bridge(self._bridge), await tracing.version(self._folder)
+        except OvsError as error:
+            return _with(about, problems=(*problems, f"Open vSwitch: {error}"))
+        reporter = Reporter(findings, self._switch.evidence, counts)
+        return _with(
+            about,
+            ovs=version,
+            datapath=bridge.datapath_type or "system" if isinstance(bridge, BridgeRow) else "",
+            fail_mode=bridge.fail_mode if isinstance(bridge, BridgeRow) else "",
+            problems=tuple(problems),
+            chains=reporter.chains(tuple(self._objects.chains)),
+            interfaces=reporter.interfaces(findings.world.interfaces),
+            learned=counts.learned,
+            foreign=counts.foreign,
+        )
+
+    async def trace(self, interface: str, namespace: str, chain: str, description: Description) -> Trace:
+        """Where the described frame would go if it came in by the interface of that name.
+
+        NoSuchInterface if there is none, NotYet, or an OvsError if the switch cannot be asked.
+        """
+        picture = await self.picture()
+
+        async def ask(entry: Entry) -> Answer:
+            return await tracing.trace(self._folder, self._bridge, entry.number, entry.packet)
+
+        return await trace(picture, find(picture.world, interface, namespace), description, chain, ask)
+
+    async def picture(self) -> Picture:
+        """What is known of the node now. NotYet, or an OvsError."""
+        findings = self._findings()
+        bridges = self._database.bridges()
+        behind = {name: place for place, rows in bridges.items() for name in rows}
+        patches = {name: behind.get(row.options.get("peer", ""), "") for name, row in bridges[self._bridge].items() if row.type == "patch"}
+        learned = (await self._openflow.read_state()).learned
+        return Picture(
+            world=findings.world,
+            chains=tuple(self._objects.chains),
+            resolutions=findings.resolutions,
+            compiled=FlowState(findings.desired.flows, learned),
+            bridge=self._bridge,
+            bridges=bridges,
+            patches=patches,
+        )
+
+    def _findings(self) -> Findings:
+        if self._switch.findings is None:
+            raise NotYet(f"the agent of {self._objects.node} has not looked at its node yet: {self._objects.problem or 'ask again'}")
+        return self._switch.findings
+
+
+def _with(report: Report, **fields: object) -> Report:
+    return msgspec.structs.replace(report, **fields)
