@@ -11,9 +11,11 @@ import click
 
 COMMANDS = {
     "agent": "Carry out this node's chains on its Open vSwitch, and answer the CNI.",
+    "describe": "Show a chain, interface, service or node down to ports, links, flows and packets.",
     "dpu": "Make the node objects of a DPU cluster from its sets.",
     "host": "Carry chains, interfaces and services from the host cluster to the DPU clusters.",
     "lab": "Raise, use and take down a rack of virtual DPUs on this machine.",
+    "trace": "Tell where a frame goes that comes in by an interface of a DPU, hop by hop.",
 }
 """Each command, with what `dpuchain --help` says of it; the module of the same name holds it as `command`."""
 

@@ -13,10 +13,14 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.text import Text
-from rich.tree import Tree
 
-from dpuchain.lab import control, example, preflight, remains, tree
+from dpuchain.cli import describe, screen
+from dpuchain.cli.fleet import connected
+from dpuchain.cli.items import Item, folded
+from dpuchain.cli.views import Wanted
+from dpuchain.kube.errors import KubeError
+from dpuchain.kube.kubeconfig import found
+from dpuchain.lab import control, example, preflight, remains
 from dpuchain.lab.errors import LabError
 from dpuchain.lab.layout import HOST, Layout, Shape
 from dpuchain.lab.network import MOST_DPUS, host_address
@@ -48,8 +52,8 @@ def up(dpus: int, clusters: int, no_example: bool, directory: Path) -> None:
 
     On a rack that runs already, what has died of it is brought back. Ctrl-C takes a rack down that is not finished.
     """
-    screen = Screen()
-    _run(screen, directory, lambda layout: _up(layout, Shape(dpus, clusters), screen, with_example=not no_example))
+    terminal = Terminal()
+    _run(terminal, directory, lambda layout: _up(layout, Shape(dpus, clusters), terminal, with_example=not no_example))
 
 
 @command.command()
@@ -72,34 +76,33 @@ def build() -> None:
 @directory_option
 def down(directory: Path) -> None:
     """Take the rack down and remove all that it left on the machine, its files included."""
-    screen = Screen()
+    terminal = Terminal()
 
     async def take_down(layout: Layout) -> None:
         there = await control.down(layout)
-        screen.say(f"{layout.directory} is taken down" if there else f"there is no rack in {layout.directory}")
+        terminal.say(f"{layout.directory} is taken down" if there else f"there is no rack in {layout.directory}")
 
-    _run(screen, directory, take_down)
+    _run(terminal, directory, take_down)
 
 
 @command.command()
 @directory_option
 def status(directory: Path) -> None:
     """Show which processes of the rack run, and the tree of what it carries. Ends with status 1 if a process has died."""
-    screen = Screen()
+    terminal = Terminal()
 
     async def show(layout: Layout) -> None:
         events = await control.status(layout)
         for event in events:
-            screen.say(f"{event.kind:8}{event.pid:>7}  {event.text}")
+            terminal.say(f"{event.kind:8}{event.pid:>7}  {event.text}")
         if any(event.kind == "dead" for event in events):
             raise LabError("some processes have died", f"`dpuchain lab up` brings them back; their logs are in {layout.directory}")
-        assert layout.shape is not None
-        screen.show(tree.build(await tree.read(layout, layout.shape)))
+        terminal.show(await _trees(layout))
 
-    _run(screen, directory, show)
+    _run(terminal, directory, show)
 
 
-class Screen:
+class Terminal:
     """What the person at the terminal sees: lines as they come, with the seconds passed, and the trees."""
 
     def __init__(self) -> None:
@@ -116,27 +119,22 @@ class Screen:
         """Say something as it is."""
         self._console.print(escape(text))
 
-    def show(self, items: list[tree.Item]) -> None:
+    def show(self, items: list[Item]) -> None:
         """Draw trees."""
-        for item in items:
-            self._console.print(_branch(Tree(_label(item)), item), soft_wrap=False)
+        self._console.print(screen.trees(map(folded, items)), soft_wrap=False)
 
 
-def _branch(drawn: Tree, item: tree.Item) -> Tree:
-    for remark in item.remarks:
-        drawn.add(Text(remark, "yellow", overflow="fold"))
-    for child in item.children:
-        _branch(drawn.add(_label(child)), child)
-    return drawn
+async def _trees(layout: Layout) -> list[Item]:
+    """What the rack carries. Raises `LabError`."""
+    try:
+        async with connected(found(layout.kubeconfig(HOST), {}), None) as fleet:
+            kinds = [await describe.read(fleet, kind, Wanted("", ""), everything=False) for kind in ("chain", "service")]
+    except* KubeError as group:
+        raise LabError("; ".join(str(error) for error in group.exceptions)) from group
+    return [item for items in kinds for item in items]
 
 
-def _label(item: tree.Item) -> Text:
-    colour = {True: "green", False: "red", None: ""}[item.good]
-    label = Text(overflow="fold")
-    return label.append(f"{item.name}  ").append(item.state, colour) if item.state else label.append(item.name, colour)
-
-
-def _run(screen: Screen, directory: Path, work: Callable[[Layout], Coroutine[Any, Any, None]]) -> None:
+def _run(terminal: Terminal, directory: Path, work: Callable[[Layout], Coroutine[Any, Any, None]]) -> None:
     """Do something with the rack in a directory, alone; a problem ends the command with its sentence."""
     layout = Layout.at(directory)
     try:
@@ -145,7 +143,7 @@ def _run(screen: Screen, directory: Path, work: Callable[[Layout], Coroutine[Any
     except LabError as error:
         raise click.ClickException(str(error)) from error
     except asyncio.CancelledError:
-        screen.say("interrupted")
+        terminal.say("interrupted")
         raise SystemExit(130) from None
 
 
@@ -163,46 +161,46 @@ def _cancel_once(task: asyncio.Task[None]) -> None:
         task.cancel()
 
 
-async def _up(layout: Layout, shape: Shape, screen: Screen, *, with_example: bool) -> None:
+async def _up(layout: Layout, shape: Shape, terminal: Terminal, *, with_example: bool) -> None:
     preflight.check_machine(layout, shape)
     toolchain = Toolchain()
     await preflight.check_build(toolchain, *TOOLS)
-    await toolchain.provide(*TOOLS, report=screen.progress)
-    raised = await control.up(layout, shape, screen.progress)
-    screen.progress(f"{shape}: up")
+    await toolchain.provide(*TOOLS, report=terminal.progress)
+    raised = await control.up(layout, shape, terminal.progress)
+    terminal.progress(f"{shape}: up")
     try:
         if with_example:
-            await _show_example(layout, shape, screen)
+            await _show_example(layout, shape, terminal)
     except asyncio.CancelledError:
         if raised:  # an unfinished rack is not left behind; one that was there before is not ours to remove
             await remains.remove(layout)
         raise
-    _say_how_to_go_on(layout, shape, screen)
+    _say_how_to_go_on(layout, shape, terminal)
 
 
-async def _show_example(layout: Layout, shape: Shape, screen: Screen) -> None:
+async def _show_example(layout: Layout, shape: Shape, terminal: Terminal) -> None:
     try:
-        await example.apply(layout, shape, screen.progress)
+        await example.apply(layout, shape, terminal.progress)
     except LabError:
-        screen.show(tree.build(await tree.read(layout, shape)))
+        terminal.show(await _trees(layout))
         raise
-    screen.show(tree.build(await tree.read(layout, shape)))
+    terminal.show(await _trees(layout))
     asked, answer = await example.ping(layout, shape)
-    screen.say(f"\nping {asked}, through the chain:\n{answer}\n")
+    terminal.say(f"\nping {asked}, through the chain:\n{answer}\n")
 
 
-def _say_how_to_go_on(layout: Layout, shape: Shape, screen: Screen) -> None:
+def _say_how_to_go_on(layout: Layout, shape: Shape, terminal: Terminal) -> None:
     tools = _short(layout.tools)
     host, cluster = _short(layout.kubeconfig(HOST)), _short(layout.kubeconfig(shape.cluster_names[0]))
-    screen.say("Go on with:")
-    screen.say(f"  {tools}/kubectl --kubeconfig {host} -n dpf-operator-system get dpuservicechains,dpuserviceinterfaces,dpuservices")
-    screen.say(f"  {tools}/kubectl --kubeconfig {cluster} -n dpf-operator-system get servicechains,serviceinterfaces,pods -o wide")
-    screen.say(f"  {tools}/dpu-1 ovs-ofctl -O OpenFlow14 dump-flows br-sfc")
+    terminal.say("Go on with:")
+    terminal.say(f"  {tools}/kubectl --kubeconfig {host} -n dpf-operator-system get dpuservicechains,dpuserviceinterfaces,dpuservices")
+    terminal.say(f"  {tools}/kubectl --kubeconfig {cluster} -n dpf-operator-system get servicechains,serviceinterfaces,pods -o wide")
+    terminal.say(f"  {tools}/dpu-1 ovs-ofctl -O OpenFlow14 dump-flows br-sfc")
     if shape.dpus > 1:
-        screen.say(f"  {tools}/host-1 busybox ping {host_address(2)}")
+        terminal.say(f"  {tools}/host-1 busybox ping {host_address(2)}")
     usual = layout.directory == Path(USUAL_DIRECTORY).resolve()
     undo = "make lab-down" if usual else f"dpuchain lab down --directory {_short(layout.directory)}"
-    screen.say(f"Logs are in {_short(layout.directory)}. `{undo}` takes the rack down.")
+    terminal.say(f"Logs are in {_short(layout.directory)}. `{undo}` takes the rack down.")
 
 
 def _short(path: Path) -> Path:
