@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 import msgspec
 
 from dpuchain.agent.node import NodeObjects
+from dpuchain.agent.probing import Prober
 from dpuchain.agent.report import Counts, Reporter
 from dpuchain.agent.switch import Findings, Switch
 from dpuchain.chain.report import Report
@@ -15,6 +16,7 @@ from dpuchain.flows.follow import trace
 from dpuchain.flows.model import FlowState
 from dpuchain.flows.packets import Description
 from dpuchain.flows.path import Entry, Picture, find
+from dpuchain.flows.probes import with_probes
 from dpuchain.flows.trace import Answer, Trace
 from dpuchain.ovs import tracing
 from dpuchain.ovs.database import Database
@@ -30,15 +32,26 @@ class NotYet(Exception):
     """The agent has not looked at its node yet, or could not."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """A frame, the interface that it comes in by, as people call it, and the chain that this is meant to be a port of."""
+
+    interface: str
+    namespace: str
+    chain: str
+    frame: Description
+
+
 class Answers:
     """Answers from what the latest pass has found, and from the switch as it is now."""
 
-    def __init__(self, bridge: str, objects: NodeObjects, switch: Switch, doors: tuple[Database, OpenFlow], folder: Path) -> None:
+    def __init__(self, bridge: str, objects: NodeObjects, switch: Switch, doors: tuple[Database, OpenFlow], prober: Prober) -> None:
         self._bridge = bridge
         self._objects = objects
         self._switch = switch
         self._database, self._openflow = doors
-        self._folder = folder
+        self._prober = prober
+        self._folder = prober.socket.parent
 
     async def report(self, checks: Checks) -> Report:
         """The node, as far as it can be told: what is in the way of more is among the problems. `checks` are those of its readiness."""
@@ -66,17 +79,21 @@ class Answers:
             foreign=counts.foreign,
         )
 
-    async def trace(self, interface: str, namespace: str, chain: str, description: Description) -> Trace:
+    async def trace(self, asked: Question) -> Trace:
         """Where the described frame would go if it came in by the interface of that name.
 
         NoSuchInterface if there is none, NotYet, or an OvsError if the switch cannot be asked.
         """
         picture = await self.picture()
+        return await trace(picture, find(picture.world, asked.interface, asked.namespace), asked.frame, asked.chain, self._ask)
 
-        async def ask(entry: Entry) -> Answer:
-            return await tracing.trace(self._folder, self._bridge, entry.number, entry.packet)
+    async def probe(self, asked: Question) -> Trace:
+        """The same, and what becomes of probe frames that are sent the same way."""
+        found, picture = await self.trace(asked), await self.picture()
+        return with_probes(found, await self._prober.probe(picture, found, self._ask))
 
-        return await trace(picture, find(picture.world, interface, namespace), description, chain, ask)
+    async def _ask(self, entry: Entry) -> Answer:
+        return await tracing.trace(self._folder, self._bridge, entry.number, entry.packet)
 
     async def picture(self) -> Picture:
         """What is known of the node now. NotYet, or an OvsError."""

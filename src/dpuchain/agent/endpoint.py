@@ -12,8 +12,8 @@ import structlog
 from aiohttp import web
 
 from dpuchain.agent.access import Access, Forbidden, Unknown
-from dpuchain.agent.answers import Answers, Checks, NotYet
-from dpuchain.chain.report import ASKER_HEADER
+from dpuchain.agent.answers import Answers, Checks, NotYet, Question
+from dpuchain.chain.report import ASKER_HEADER, PROBES
 from dpuchain.flows.packets import FrameError, parse
 from dpuchain.flows.path import NoSuchInterface
 from dpuchain.kube.errors import KubeError
@@ -57,16 +57,17 @@ async def answering(address: str, access: Access, answers: Answers, checks: Chec
     application.add_routes(
         [
             web.get("/v1/node", _route(access, "get", "", lambda _: answers.report(checks))),
-            web.get("/v1/trace", _route(access, "get", "", lambda request: _trace(answers, request))),
+            web.get("/v1/trace", _route(access, "get", "", lambda request: answers.trace(_question(request)))),
+            web.post("/v1/probe", _route(access, "create", PROBES, lambda request: answers.probe(_question(request)))),
         ]
     )
     async with listen(application, address, await self_signed(access.node)) as port:
         yield port
 
 
-async def _trace(answers: Answers, request: web.Request) -> Any:
+def _question(request: web.Request) -> Question:
     asked = {name: _parameter(request, name) for name in ("from", "namespace", "chain", "frame")}
-    return await answers.trace(asked["from"], asked["namespace"], asked["chain"], parse(asked["frame"]))
+    return Question(asked["from"], asked["namespace"], asked["chain"], parse(asked["frame"]))
 
 
 def _parameter(request: web.Request, name: str) -> str:

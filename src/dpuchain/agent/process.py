@@ -14,6 +14,7 @@ from dpuchain.agent.endpoint import answering
 from dpuchain.agent.evidence import Subject
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.ports import PortType
+from dpuchain.agent.probing import Prober
 from dpuchain.agent.representors import Devices
 from dpuchain.agent.status import Status
 from dpuchain.agent.switch import Dpu, Switch
@@ -70,7 +71,7 @@ async def run(client: Client, settings: Settings) -> None:
         "ovsdb": lambda: None if database.connected else f"{settings.ovsdb} is not connected",
         "openflow": lambda: None if openflow.failure is None else str(openflow.failure),
     }
-    answers = Answers(settings.bridge, objects, switch, (database, openflow), settings.openflow.parent)
+    answers = Answers(settings.bridge, objects, switch, (database, openflow), Prober(settings.openflow, clock))
     access = Access(client, settings.node)
     async with (
         client,

@@ -22,7 +22,7 @@ from dpuchain.flows.diff import shortfalls
 from dpuchain.flows.identity import number_owners
 from dpuchain.flows.model import VLAN_PRESENT, Flow, FlowState
 from dpuchain.flows.path import called
-from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, is_ours
+from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, is_ours, is_probe
 from dpuchain.ovs.decode import Counted, PortCounters
 
 
@@ -41,7 +41,7 @@ class Counts:
     @property
     def foreign(self) -> int:
         """How many flows are not dpuchain's."""
-        return sum(not is_ours(flow.cookie) for flow, _ in self.flows)
+        return sum(not is_ours(flow.cookie) and not is_probe(flow.cookie) for flow, _ in self.flows)
 
     @property
     def static(self) -> list[Counted]:

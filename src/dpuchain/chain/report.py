@@ -96,23 +96,6 @@ class Report(Model, frozen=True, kw_only=True):
         return next((found for found in self.chains if found.chain == str(chain)), None)
 
 
-class ProbeResult(Model, frozen=True, kw_only=True):
-    """Frames that were sent through one service: from the port that they were to come from, to where they should have come back.
-
-    Latencies are in milliseconds, as the agent measures them: with its own way to the switch and back. `skipped` says why none was sent.
-    """
-
-    begins: str
-    through: str
-    ends: str
-    sent: int = 0
-    received: int = 0
-    least: float | None = None
-    mean: float | None = None
-    most: float | None = None
-    skipped: str = ""
-
-
 def smallest(ports: Sequence[Port]) -> int | None:
     """The smallest MTU of some ports; None if none is known."""
     return min((port.mtu for port in ports if port.mtu is not None), default=None)

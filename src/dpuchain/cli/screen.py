@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console, Group
+from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from dpuchain.cli.checks import Finding
 from dpuchain.cli.items import Item
-from dpuchain.flows.trace import Departure, Hop, Trace
+from dpuchain.flows.trace import Departure, Hop, Probe, Trace
 
 FILE_WIDTH = 200
 """Of lines that go to no terminal: nobody's window is to be fitted."""
+PLACES_SHOWN = 5
+"""Of those where the same is wrong."""
 LABELS = {"smallestMTU": "smallest MTU", "mtu": "MTU", "vlan": "VLAN", "openvswitch": "Open vSwitch"}
 """What facts are called in text, where it is not by their names."""
 COUNTED = {
@@ -66,7 +70,17 @@ def _fact(key: str, value: str | int) -> str:
 def traced(found: Trace) -> Group:
     """The ways of a frame, hop by hop, and the verdict."""
     there = _hop(Tree(f"{found.frame}, into {found.begins} of {found.node}"), found.forward)
-    return Group(there, *(_hop(Tree("and back"), way) for way in found.back), _verdict(found))
+    back = (_hop(Tree("and back"), way) for way in found.back)
+    return Group(there, *back, *map(_probe, found.probes), _verdict(found))
+
+
+def _probe(probe: Probe) -> Text:
+    """What became of the probe frames at one switch."""
+    if probe.skipped:
+        return Text(f"live, by {probe.begins}: nothing was sent: {probe.skipped}", "dim", overflow="fold")
+    way = f"live, by {probe.begins} through {probe.through} to {', '.join(probe.ends)}"
+    times = f", {probe.least:.2f}/{probe.mean:.2f}/{probe.most:.2f} ms (least/mean/most)" if probe.mean is not None else ""
+    return Text(f"{way}: {probe.lost} of {probe.sent} lost{times}", "red" if probe.lost else "", overflow="fold")
 
 
 def _hop(drawn: Tree, hop: Hop) -> Tree:
@@ -100,3 +114,20 @@ def _verdict(found: Trace) -> Text:
     colour = {"delivered": "green", "dropped": "red", "unknown": "yellow"}[found.verdict]
     line = Text(found.sentence, f"bold {colour}", overflow="fold")
     return line.append(f"\n{found.cause}", "not bold") if found.cause else line
+
+
+def finding(found: Finding) -> Table:
+    """A finding of `check`: how bad, about what, what and where; and the remedy."""
+    colour = {"ok": "green", "warning": "yellow", "fault": "red"}[found.level]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=7)
+    grid.add_column(width=12)
+    grid.add_column(overflow="fold", ratio=1)
+    text = Text(found.text, overflow="fold")
+    if found.where:
+        more = f" and {len(found.where) - PLACES_SHOWN} more" if len(found.where) > PLACES_SHOWN else ""
+        text.append(f"\non {', '.join(found.where[:PLACES_SHOWN])}{more}", "dim")
+    if found.remedy:
+        text.append(f"\n→ {found.remedy}", "bold")
+    grid.add_row(Text(found.level, colour), found.area, text)
+    return grid

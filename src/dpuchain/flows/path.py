@@ -190,6 +190,7 @@ def judge(picture: Picture, entry: Entry, theirs: Answer) -> tuple[Hop, tuple[Ar
         kind="switch",
         name=str(entry.place),
         enters=picture.title(entry.place),
+        interface=str(entry.place.port.interface),
         ours=ours,
         theirs=theirs.departures,
         rules=theirs.rules,
@@ -240,7 +241,7 @@ def _serve(picture: Picture, interface: ServiceInterface, place: Place, packet: 
     """The service behind a port; its frames come back by the other interfaces of the same pod."""
     service, port, problems = service_of(interface), place.port.port, place.port.problems
     assert service is not None, "asked of a service's interface"
-    pod = next((p for p in picture.world.pods if port.dpf_id == pod_dpf_id(key_of(p), service.interface_name)), None)
+    pod = pod_at(picture, place)
     name = f"service {service.service_id}, pod {key_of(pod).name if pod is not None else '(gone)'}"
     hop = Hop(kind="service", name=name, enters=service.interface_name, problems=problems)
     if port.link_up is False:
@@ -253,17 +254,20 @@ def _serve(picture: Picture, interface: ServiceInterface, place: Place, packet: 
     return Arrival(hop, entries)
 
 
+def pod_at(picture: Picture, place: Place) -> Pod | None:
+    """The pod that a port of a service belongs to; None if it is gone, or if the port is none of a service."""
+    service = service_of(picture.world.by_key[place.port.interface])
+    if service is None:
+        return None
+    return next((p for p in picture.world.pods if place.port.port.dpf_id == pod_dpf_id(key_of(p), service.interface_name)), None)
+
+
 def _then(hop: Hop, *onward: Hop) -> Hop:
     return msgspec.structs.replace(hop, onward=onward)
 
 
 def _others(picture: Picture, place: Place, pod: Pod) -> list[Place]:
-    found = []
-    for other in picture.places.values():
-        service = service_of(picture.world.by_key[other.port.interface])
-        if service is not None and other != place and other.port.port.dpf_id == pod_dpf_id(key_of(pod), service.interface_name):
-            found.append(other)
-    return found
+    return [other for other in picture.places.values() if other != place and pod_at(picture, other) == pod]
 
 
 def _drop_causes(picture: Picture, entry: Entry, ours: Sequence[Departure], theirs: Answer) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class Hop(Model, frozen=True, kw_only=True):
     A `switch` of a chain has two answers: `ours`, which the compiled flows give, and `theirs`, the switch's own with the `rules` that it
     met; `differs` says in which respect they are not one. A `service` passes frames on as it likes. A `bridge` is another one of the DPU,
     behind a patch. At an `end` the frame leaves the DPU, or stays in a service; at `lost` it is no more; at `unsure` nobody can say.
-    `interface` is the ServiceInterface that an answer from an end would come in by.
+    `interface` is the ServiceInterface that a frame enters a switch by, or that an answer from an end would come in by.
     """
 
     kind: Literal["switch", "service", "bridge", "end", "lost", "unsure"]
@@ -57,6 +57,28 @@ class Hop(Model, frozen=True, kw_only=True):
             yield from hop.walk()
 
 
+class Probe(Model, frozen=True, kw_only=True):
+    """Frames that were sent through a service: taken as come in by `begins`, and caught where they came back, at one of `ends`.
+
+    Latencies are in milliseconds, as the agent measures them, with its own way to the switch and back. `skipped` says why none was sent.
+    """
+
+    begins: str
+    through: str = ""
+    ends: tuple[str, ...] = ()
+    sent: int = 0
+    received: int = 0
+    least: float | None = None
+    mean: float | None = None
+    most: float | None = None
+    skipped: str = ""
+
+    @property
+    def lost(self) -> int:
+        """How many did not come back."""
+        return self.sent - self.received
+
+
 class Trace(Model, frozen=True, kw_only=True):
     """What became of a frame, and of its answer from each end that it reached. `begins` is the interface that it came in by."""
 
@@ -68,3 +90,5 @@ class Trace(Model, frozen=True, kw_only=True):
     cause: str = ""
     forward: Hop
     back: tuple[Hop, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    """Of a live trace, one for each switch that a way enters."""

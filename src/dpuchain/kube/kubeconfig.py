@@ -36,6 +36,8 @@ class Endpoint:
     server: str
     tls: ssl.SSLContext | None
     token: Callable[[], str | None]
+    certificate: bytes | None = None
+    """Our own, in PEM, where we are known by one."""
 
 
 def read(source: Path | Mapping[str, Any], context: str | None = None) -> Endpoint:
@@ -67,6 +69,7 @@ def read(source: Path | Mapping[str, Any], context: str | None = None) -> Endpoi
         server=chosen.cluster.server.rstrip("/"),
         tls=_tls(chosen.cluster, user, folder, where) if chosen.cluster.server.startswith("https:") else None,
         token=_token(user, folder),
+        certificate=_certificate(user, folder),
     )
 
 
@@ -145,6 +148,10 @@ def _token(user: Any, folder: Path) -> Callable[[], str | None]:
     if path:
         return lambda: (folder / path).read_text().strip()
     return lambda: user.token
+
+
+def _certificate(user: Any, folder: Path) -> bytes | None:
+    return None if user is None else _content(user.client_cert_data, user.client_cert, folder)
 
 
 def _tls(cluster: Any, user: Any, folder: Path, where: str) -> ssl.SSLContext:

@@ -206,6 +206,14 @@ def _updates(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         offset += length
 
 
+@_guarded
+def packet_in(body: bytes) -> tuple[int, bytes]:
+    """Cookie of the flow that sent a frame to us, and the frame."""
+    *_, cookie = of.PACKET_IN_BODY.unpack_from(body)
+    match_length = of.MATCH_HEADER.unpack_from(body, of.PACKET_IN_BODY.size)[1]
+    return cookie, body[of.PACKET_IN_BODY.size + match_length + of.padding(match_length) + 2 :]
+
+
 def _parts(data: bytes, head: struct.Struct, *, pad: bool = False) -> Iterator[tuple[int, bytes]]:
     """Kind and bytes, head included, of each part of `data`; each begins with kind and length."""
     offset = 0

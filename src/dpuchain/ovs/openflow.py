@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dpuchain.flows.model import Flow, FlowChanges, FlowState, Flush
-from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPELINE, is_ours
+from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPELINE, is_ours, is_probe
 from dpuchain.ovs import decode, encode
 from dpuchain.ovs import protocol as of
 from dpuchain.ovs.connection import Connection, connect, rejection
@@ -103,6 +103,7 @@ class OpenFlow:
         return connection
 
     def _tell(self, updates: list[Update]) -> None:
+        updates = [update for update in updates if not is_probe(update.cookie)]
         if updates:
             for callback in self._watchers:
                 callback(updates)

@@ -18,6 +18,9 @@ HELLO = 0
 ERROR = 1
 ECHO_REQUEST = 2
 ECHO_REPLY = 3
+SET_CONFIG = 9
+PACKET_IN = 10
+PACKET_OUT = 13
 FLOW_MOD = 14
 MULTIPART_REQUEST = 18
 MULTIPART_REPLY = 19
@@ -109,6 +112,16 @@ BUNDLE_OPEN = 0
 BUNDLE_COMMIT = 4
 BUNDLE_DISCARD = 6
 BUNDLE_ATOMIC_ORDERED = 0b11
+
+# Switch configuration (A.3.2): flags, bytes of a frame that met no flow. A connection like ours is sent frames only if it asked for some.
+CONFIG_BODY = struct.Struct("!HH")
+WHOLE_FRAME = 0xFFFF
+
+# Frames to and from the switch (A.3.7, A.4.1): buffer, port, bytes of actions; buffer, length, reason, table, cookie
+PACKET_OUT_BODY = struct.Struct("!IIH6x")
+PACKET_IN_BODY = struct.Struct("!IHBBQ")
+TO_TABLES = 0xFFFFFFF9
+TO_CONTROLLER = 0xFFFFFFFD
 
 # Errors (A.4.4): type, code
 ERROR_BODY = struct.Struct("!HH")

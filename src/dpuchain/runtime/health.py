@@ -10,6 +10,8 @@ from aiohttp import web
 
 from dpuchain.runtime.metrics import exposition
 
+SHUTDOWN_SECONDS = 1.0
+"""How long an end waits for answers that are under way."""
 Checks = Mapping[str, Callable[[], str | None]]
 """Readiness checks by name; each returns None when all is well, else what is wrong."""
 
@@ -49,7 +51,7 @@ async def listen(application: web.Application, address: str, tls: ssl.SSLContext
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"address {address!r} is not HOST:PORT, such as 127.0.0.1:8080")
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=tls)

@@ -5,95 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
-import yaml
 
-from dpuchain.agent.process import Settings, run
-from dpuchain.api.access import SERVICE_ACCOUNT
-from dpuchain.api.kinds import NAMESPACE
-from dpuchain.api.kubernetes import Metadata
-from dpuchain.api.meta import ObjectMeta
 from dpuchain.api.names import OPERATOR_NAMESPACE
-from dpuchain.chain.report import ASKER_HEADER, AUDIENCE
-from dpuchain.kube.client import APPLY_PATCH, Client
-from dpuchain.kube.errors import AlreadyExists
-from dpuchain.lab.ports import ReservedPort
+from dpuchain.chain.report import ASKER_HEADER
 
 if TYPE_CHECKING:
+    from tests.integration.agent.asker import Asker
     from tests.integration.agent.world import World
 
-    from dpuchain.lab.cluster import Cluster
 
-PLURALS = {"ServiceAccount": "serviceaccounts", "ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings"}
-
-
-class Asker:
-    """Speaks to the agent itself, without an API server between."""
-
-    def __init__(self, client: Client, port: int) -> None:
-        self.port = port
-        self._client = client
-
-    async def token(self, account: str, audience: str = AUDIENCE) -> str:
-        """A token of a service account, for somebody."""
-        body = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"audiences": [audience], "expirationSeconds": 600},
-        }
-        path = SERVICE_ACCOUNT.path(OPERATOR_NAMESPACE, account, "token")
-        return str(json.loads(await self._client.request("POST", path, body=json.dumps(body).encode()))["status"]["token"])
-
-    async def ask(self, path: str, token: str | None = None, **query: str) -> tuple[int, str]:
-        """Status and text of the answer."""
-        headers = {} if token is None else {ASKER_HEADER: token}
-        url = f"https://127.0.0.1:{self.port}{path}"
-        async with aiohttp.ClientSession() as session, session.get(url, params=query, headers=headers, ssl=False) as response:
-            return response.status, await response.text()
-
-
-@pytest.fixture
-async def rights(client: Client, pytestconfig: pytest.Config) -> None:
-    """The rights as they are deployed."""
-    with suppress(AlreadyExists):
-        await client.create(NAMESPACE, Metadata(metadata=ObjectMeta(name=OPERATOR_NAMESPACE)))
-    query = {"fieldManager": "tests", "force": "true"}
-    for item in yaml.safe_load_all((pytestconfig.rootpath / "deploy" / "asking.yaml").read_text()):
-        root = "/api" if item["apiVersion"] == "v1" else "/apis"
-        folder = f"namespaces/{OPERATOR_NAMESPACE}/" if "namespace" in item["metadata"] else ""
-        path = f"{root}/{item['apiVersion']}/{folder}{PLURALS[item['kind']]}/{item['metadata']['name']}"
-        await client.request("PATCH", path, body=json.dumps(item).encode(), content_type=APPLY_PATCH, query=query)
-    with suppress(AlreadyExists):
-        nobody = Metadata(metadata=ObjectMeta(name="nobody", namespace=OPERATOR_NAMESPACE))
-        await client.create(SERVICE_ACCOUNT, nobody)
-
-
-@pytest.fixture
-async def asker(world: World, client: Client, api_server: Cluster, rights: None, tmp_path: Path) -> AsyncIterator[Asker]:
-    """An agent with a chain of two ports, and who asks it."""
-    (tmp_path / "sys/class/net").mkdir(parents=True)
-    switch = world.switch
-    with ReservedPort("127.0.0.1") as reserved:
-        port = reserved.number
-    settings = Settings(world.node, "br-sfc", switch.database, switch.management, tmp_path / "cni.sock", "", sysfs=tmp_path / "sys")
-    settings = replace(settings, address=f"127.0.0.1:{port}")
-    task = asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="agent"), settings))
+@pytest.fixture(autouse=True)
+async def wired(asker: Asker, world: World) -> None:
+    """A chain of two ports, and a third port in none."""
     for name in ("p0", "p1", "p2"):
         await world.add_physical(name)
     await world.add_chain("chain", ("p0", "p1"))
     await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready")
-    yield Asker(client, port)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 async def test_nobody_is_answered_who_may_not_ask(asker: Asker, world: World) -> None:
@@ -106,6 +38,14 @@ async def test_nobody_is_answered_who_may_not_ask(asker: Asker, world: World) ->
         403,
         f"system:serviceaccount:{OPERATOR_NAMESPACE}:nobody may not get agents.dpuchain.dpu.nvidia.com {world.node}",
     )
+
+
+async def test_who_may_look_may_not_send(asker: Asker, world: World) -> None:
+    query = {"from": "p0", "frame": "icmp"}
+    status, said = await asker.ask("/v1/probe", await asker.token("dpuchain-viewer"), method="POST", **query)
+    assert (status, said.split(" may not ")[1]) == (403, f"create agents/probes.dpuchain.dpu.nvidia.com {world.node}")
+    assert (await asker.ask("/v1/node", await asker.token("dpuchain-prober")))[0] == 403
+    assert (await asker.live("p0"))["probes"][0]["skipped"] == "probe frames would leave the DPU here"
 
 
 async def test_report_tells_ports_chains_and_counters(asker: Asker, world: World) -> None:

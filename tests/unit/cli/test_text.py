@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from dpuchain.chain.report import Port
 from dpuchain.cli import screen
+from dpuchain.cli.checks import Finding
 from dpuchain.cli.items import FAULTS_SHOWN, Item, folded, in_order, of_port
-from dpuchain.flows.trace import Departure, Hop, Trace
+from dpuchain.flows.trace import Departure, Hop, Probe, Trace
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 DOWN = "interface p0: link is down; check the cable, or bring the device at its other end up"
@@ -78,10 +79,28 @@ def a_trace(*, broken: bool) -> Trace:
     return msgspec.structs.replace(found, verdict=verdict, cause=DOWN if broken else "")
 
 
+def live() -> Trace:
+    through = "service firewall, pod firewall-x7k2p"
+    probes = (
+        Probe(begins="pf0hpf", through=through, ends=("eth1 (veth7ptb55qb017)",), sent=10, received=9, least=0.16, mean=0.244, most=1.5),
+        Probe(begins="eth1 (veth7ptb55qb017)", skipped="probe frames would leave the DPU here"),
+    )
+    return msgspec.structs.replace(a_trace(broken=False), probes=probes)
+
+
+FINDINGS = (
+    Finding(area="cluster", level="ok", text="the host cluster and 1 DPU clusters with 1000 Ready nodes answer"),
+    Finding(
+        area="agents", level="fault", text=DOWN, where=tuple(f"north/dpu-{n}" for n in range(9)), remedy="see whether it runs, and its log"
+    ),
+    Finding(area="mtu", level="warning", text="port p0 has MTU 1500", where=("north/dpu-1",), remedy="raise the MTU of p0"),
+)
 PICTURES: dict[str, Callable[[], RenderableType]] = {
     "describe-large": lambda: screen.trees([folded(large())]),
     "describe-small": lambda: screen.trees([folded(fleet(node("dpu-1", UPLINK, SERVICE)))]),
     "trace-delivered": lambda: screen.traced(a_trace(broken=False)),
+    "trace-live": lambda: screen.traced(live()),
+    "check": lambda: Group(*map(screen.finding, FINDINGS)),
     "trace-dropped": lambda: screen.traced(a_trace(broken=True)),
 }
 
