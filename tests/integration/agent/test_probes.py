@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from dpuchain.agent import probing
 from dpuchain.agent.guard import REPAIRS
 from dpuchain.api.kinds import POD
 from dpuchain.api.meta import ObjectKey
@@ -107,13 +108,14 @@ async def test_service_that_did_not_say_so_gets_none(asker: Asker, world: World,
 
 @pytest.mark.usefixtures("firewall")
 async def test_agent_that_dies_while_frames_are_under_way_leaves_nothing(
-    asker: Asker, world: World, agents: list[asyncio.Task[None]]
+    asker: Asker, world: World, agents: list[asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await world.switch.vsctl("clear", "interface", "v2", "options")  # so that it takes its time
+    monkeypatch.setattr(probing, "PATIENCE_SECONDS", 60.0)  # so that it dies while it waits, however busy the machine is
+    await world.switch.vsctl("clear", "interface", "v2", "options")
     before = await tables(world)
     asking = asyncio.ensure_future(asker.live("p0"))
     await until(lambda: tables(world), lambda seen: any(PROBE_COOKIE in line for line in seen))
-    await call(world.switch.control, "time/stop")  # or a busy machine might take longer than the frames are waited for
+    await call(world.switch.control, "time/stop")
     agents[0].cancel()
     await asyncio.wait([agents[0], asking])
     left = [line for line in await tables(world) if line not in before]
