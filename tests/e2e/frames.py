@@ -33,7 +33,7 @@ class Tap:
         while (left := deadline - time.monotonic()) > 0:
             self._socket.settimeout(left)
             try:
-                if self._socket.recv(2048) == content:
+                if self._socket.recv(2048).rstrip(b"\0") == content.rstrip(b"\0"):  # a bridge may take the padding off
                     return True
             except TimeoutError:
                 return False

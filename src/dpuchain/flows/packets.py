@@ -89,7 +89,7 @@ class Description:
 
     @property
     def packet(self) -> Packet:
-        """The frame. Checksums in it are 0: no flow looks at them."""
+        """The frame."""
         tags = () if self.vlan is None else (VLAN_PRESENT | self.vlan,)
         kind, payload = self._content()
         return Packet(self.macs[1], self.macs[0], kind, payload, tags)
@@ -103,20 +103,42 @@ class Description:
             return ARP, bytes.fromhex("0001080006040001") + macs[0] + source.packed + macs[1] + target.packed
         four = isinstance(source, IPv4Address)
         numbers = TRANSPORTS[self.protocol] or (253, 253)  # RFC 3692: for experiments
-        segment = self._segment(four=four)
+        four = isinstance(source, IPv4Address)
+        segment = self._segment(source, target, numbers[not four])
         if four:
-            head = bytes([0x45, 0]) + (20 + len(segment)).to_bytes(2, "big") + bytes([0, 0, 0, 0, 64, numbers[0], 0, 0])
-            return IPV4, head + source.packed + target.packed + segment
-        head = bytes([0x60, 0, 0, 0]) + len(segment).to_bytes(2, "big") + bytes([numbers[1], 64])
+            head = bytes([0x45, 0]) + _two(20 + len(segment)) + bytes([0, 0, 0, 0, 64, numbers[0], 0, 0]) + source.packed + target.packed
+            return IPV4, head[:10] + _two(_checksum(head)) + head[12:] + segment
+        head = bytes([0x60, 0, 0, 0]) + _two(len(segment)) + bytes([numbers[1], 64])
         return IPV6, head + source.packed + target.packed + segment
 
-    def _segment(self, *, four: bool) -> bytes:
-        ports = b"".join(port.to_bytes(2, "big") for port in self.ports)
-        if self.protocol == "icmp":
-            return bytes([8 if four else 128]) + bytes(7)  # an echo request
-        if self.protocol == "tcp":
-            return ports + bytes(8) + bytes([0x50, 0x02]) + bytes(6)  # a SYN
-        return ports + (8).to_bytes(2, "big") + bytes(2) if self.protocol == "udp" else bytes(8)
+    def _segment(self, source: Address, target: Address, number: int) -> bytes:
+        """What IP carries, with its checksum."""
+        pseudo = source.packed + target.packed
+        ports = b"".join(map(_two, self.ports))
+        match self.protocol:
+            case "icmp":  # an echo request
+                body, place = bytes([8 if number == 1 else 128]) + bytes(7), 2
+                pseudo = b"" if number == 1 else pseudo
+            case "tcp":  # a SYN
+                body, place = ports + bytes(8) + bytes([0x50, 0x02, 0xFF, 0xFF]) + bytes(4), 16
+            case "udp":
+                body, place = ports + _two(8) + bytes(2), 6
+            case _:
+                return bytes(8)
+        checksum = _checksum(pseudo + (_two(number) + _two(len(body)) if pseudo else b"") + body)
+        return body[:place] + _two(checksum or 0xFFFF) + body[place + 2 :]
+
+
+def _two(number: int) -> bytes:
+    return number.to_bytes(2, "big")
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071) of an even number of bytes."""
+    total = sum(int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
 
 
 def parse(text: str) -> Description:

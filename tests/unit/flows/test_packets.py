@@ -47,6 +47,22 @@ def test_arp_goes_to_everyone_and_its_answer_to_who_asked() -> None:
     assert asked.answer.packet.eth_src != BROADCAST
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["icmp", "icmp src=198.51.100.1 dst=198.51.100.2", "tcp", "udp sport=7 dport=9", "icmp dst=2001:db8::9", "tcp src=::1", "udp dst=::2"],
+)
+def test_checksums_are_right(text: str) -> None:
+    """The sum over what a checksum covers, itself included, is all ones (RFC 1071)."""
+    content = parse(text).packet.content[14:]
+    four = content[0] >> 4 == 4
+    protocol, head = (content[9], 20) if four else (content[6], 40)
+    segment = content[head : head + {1: 8, 58: 8, 6: 20, 17: 8}[protocol]]
+    addresses = content[12:20] if four else content[8:40]
+    pseudo = b"" if protocol == 1 else addresses + bytes([0, protocol]) + len(segment).to_bytes(2, "big")
+    for covered in [pseudo + segment, *([content[:20]] if four else [])]:
+        assert sum(int.from_bytes(covered[at : at + 2], "big") for at in range(0, len(covered), 2)) % 0xFFFF == 0
+
+
 def test_tags_are_before_the_ethertype_and_flows_see_the_outer_one() -> None:
     packet = Packet(1, 2, 0x0800, tags=(VLAN_PRESENT | 10, VLAN_PRESENT | 7))
     assert packet.content[12:22].hex() == "8100000a810000070800"
