@@ -14,9 +14,10 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from dpuchain.cli import describe, screen
+from dpuchain.cli import describe
 from dpuchain.cli.fleet import connected
 from dpuchain.cli.items import Item, folded
+from dpuchain.cli.screen import trees
 from dpuchain.cli.views import Wanted
 from dpuchain.kube.errors import KubeError
 from dpuchain.kube.kubeconfig import found
@@ -52,8 +53,8 @@ def up(dpus: int, clusters: int, no_example: bool, directory: Path) -> None:
 
     On a rack that runs already, what has died of it is brought back. Ctrl-C takes a rack down that is not finished.
     """
-    terminal = Terminal()
-    _run(terminal, directory, lambda layout: _up(layout, Shape(dpus, clusters), terminal, with_example=not no_example))
+    screen = Screen()
+    _run(screen, directory, lambda layout: _up(layout, Shape(dpus, clusters), screen, with_example=not no_example))
 
 
 @command.command()
@@ -76,33 +77,48 @@ def build() -> None:
 @directory_option
 def down(directory: Path) -> None:
     """Take the rack down and remove all that it left on the machine, its files included."""
-    terminal = Terminal()
+    screen = Screen()
 
     async def take_down(layout: Layout) -> None:
         there = await control.down(layout)
-        terminal.say(f"{layout.directory} is taken down" if there else f"there is no rack in {layout.directory}")
+        screen.say(f"{layout.directory} is taken down" if there else f"there is no rack in {layout.directory}")
 
-    _run(terminal, directory, take_down)
+    _run(screen, directory, take_down)
+
+
+@command.command()
+@click.argument("dpu")
+@click.option("--new-database", is_flag=True, help="Have Open vSwitch find an empty database, as after an installation.")
+@directory_option
+def reboot(dpu: str, new_database: bool, directory: Path) -> None:
+    """Take the power from a DPU, such as dpu-1, and boot it again; returns when the rack is ready again."""
+    screen = Screen()
+
+    async def work(layout: Layout) -> None:
+        await control.reboot(layout, dpu, keep_database=not new_database, report=screen.progress)
+        screen.progress(f"{dpu} runs again")
+
+    _run(screen, directory, work)
 
 
 @command.command()
 @directory_option
 def status(directory: Path) -> None:
     """Show which processes of the rack run, and the tree of what it carries. Ends with status 1 if a process has died."""
-    terminal = Terminal()
+    screen = Screen()
 
     async def show(layout: Layout) -> None:
         events = await control.status(layout)
         for event in events:
-            terminal.say(f"{event.kind:8}{event.pid:>7}  {event.text}")
+            screen.say(f"{event.kind:8}{event.pid:>7}  {event.text}")
         if any(event.kind == "dead" for event in events):
             raise LabError("some processes have died", f"`dpuchain lab up` brings them back; their logs are in {layout.directory}")
-        terminal.show(await _trees(layout))
+        screen.show(await _trees(layout))
 
-    _run(terminal, directory, show)
+    _run(screen, directory, show)
 
 
-class Terminal:
+class Screen:
     """What the person at the terminal sees: lines as they come, with the seconds passed, and the trees."""
 
     def __init__(self) -> None:
@@ -121,7 +137,7 @@ class Terminal:
 
     def show(self, items: list[Item]) -> None:
         """Draw trees."""
-        self._console.print(screen.trees(map(folded, items)), soft_wrap=False)
+        self._console.print(trees(map(folded, items)), soft_wrap=False)
 
 
 async def _trees(layout: Layout) -> list[Item]:
@@ -134,7 +150,7 @@ async def _trees(layout: Layout) -> list[Item]:
     return [item for items in kinds for item in items]
 
 
-def _run(terminal: Terminal, directory: Path, work: Callable[[Layout], Coroutine[Any, Any, None]]) -> None:
+def _run(screen: Screen, directory: Path, work: Callable[[Layout], Coroutine[Any, Any, None]]) -> None:
     """Do something with the rack in a directory, alone; a problem ends the command with its sentence."""
     layout = Layout.at(directory)
     try:
@@ -143,7 +159,7 @@ def _run(terminal: Terminal, directory: Path, work: Callable[[Layout], Coroutine
     except LabError as error:
         raise click.ClickException(str(error)) from error
     except asyncio.CancelledError:
-        terminal.say("interrupted")
+        screen.say("interrupted")
         raise SystemExit(130) from None
 
 
@@ -161,46 +177,46 @@ def _cancel_once(task: asyncio.Task[None]) -> None:
         task.cancel()
 
 
-async def _up(layout: Layout, shape: Shape, terminal: Terminal, *, with_example: bool) -> None:
+async def _up(layout: Layout, shape: Shape, screen: Screen, *, with_example: bool) -> None:
     preflight.check_machine(layout, shape)
     toolchain = Toolchain()
     await preflight.check_build(toolchain, *TOOLS)
-    await toolchain.provide(*TOOLS, report=terminal.progress)
-    raised = await control.up(layout, shape, terminal.progress)
-    terminal.progress(f"{shape}: up")
+    await toolchain.provide(*TOOLS, report=screen.progress)
+    raised = await control.up(layout, shape, screen.progress)
+    screen.progress(f"{shape}: up")
     try:
         if with_example:
-            await _show_example(layout, shape, terminal)
+            await _show_example(layout, shape, screen)
     except asyncio.CancelledError:
         if raised:  # an unfinished rack is not left behind; one that was there before is not ours to remove
             await remains.remove(layout)
         raise
-    _say_how_to_go_on(layout, shape, terminal)
+    _say_how_to_go_on(layout, shape, screen)
 
 
-async def _show_example(layout: Layout, shape: Shape, terminal: Terminal) -> None:
+async def _show_example(layout: Layout, shape: Shape, screen: Screen) -> None:
     try:
-        await example.apply(layout, shape, terminal.progress)
+        await example.apply(layout, shape, screen.progress)
     except LabError:
-        terminal.show(await _trees(layout))
+        screen.show(await _trees(layout))
         raise
-    terminal.show(await _trees(layout))
+    screen.show(await _trees(layout))
     asked, answer = await example.ping(layout, shape)
-    terminal.say(f"\nping {asked}, through the chain:\n{answer}\n")
+    screen.say(f"\nping {asked}, through the chain:\n{answer}\n")
 
 
-def _say_how_to_go_on(layout: Layout, shape: Shape, terminal: Terminal) -> None:
+def _say_how_to_go_on(layout: Layout, shape: Shape, screen: Screen) -> None:
     tools = _short(layout.tools)
     host, cluster = _short(layout.kubeconfig(HOST)), _short(layout.kubeconfig(shape.cluster_names[0]))
-    terminal.say("Go on with:")
-    terminal.say(f"  {tools}/kubectl --kubeconfig {host} -n dpf-operator-system get dpuservicechains,dpuserviceinterfaces,dpuservices")
-    terminal.say(f"  {tools}/kubectl --kubeconfig {cluster} -n dpf-operator-system get servicechains,serviceinterfaces,pods -o wide")
-    terminal.say(f"  {tools}/dpu-1 ovs-ofctl -O OpenFlow14 dump-flows br-sfc")
+    screen.say("Go on with:")
+    screen.say(f"  {tools}/kubectl --kubeconfig {host} -n dpf-operator-system get dpuservicechains,dpuserviceinterfaces,dpuservices")
+    screen.say(f"  {tools}/kubectl --kubeconfig {cluster} -n dpf-operator-system get servicechains,serviceinterfaces,pods -o wide")
+    screen.say(f"  {tools}/dpu-1 ovs-ofctl -O OpenFlow14 dump-flows br-sfc")
     if shape.dpus > 1:
-        terminal.say(f"  {tools}/host-1 busybox ping {host_address(2)}")
+        screen.say(f"  {tools}/host-1 busybox ping {host_address(2)}")
     usual = layout.directory == Path(USUAL_DIRECTORY).resolve()
     undo = "make lab-down" if usual else f"dpuchain lab down --directory {_short(layout.directory)}"
-    terminal.say(f"Logs are in {_short(layout.directory)}. `{undo}` takes the rack down.")
+    screen.say(f"Logs are in {_short(layout.directory)}. `{undo}` takes the rack down.")
 
 
 def _short(path: Path) -> Path:
