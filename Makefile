@@ -4,11 +4,12 @@ CLUSTERS ?= 1
 DIRECTORY ?= .lab
 SEED ?= 0
 MINUTES ?= 5
+FLEET ?= --nodes 1000
 PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements-bootstrap.lock requirements.lock pyproject.toml
 
-.PHONY: help lab lab-down bootstrap controlplane check test chaos bench clean
+.PHONY: help lab lab-down bootstrap controlplane check test chaos bench fleet clean
 
 help:
 	@echo "make lab [DPUS=2] [CLUSTERS=1]   raise a rack of virtual DPUs and send a ping through the example's chain (root)"
@@ -17,6 +18,7 @@ help:
 	@echo "make test                        every test (root)"
 	@echo "make chaos [SEED=0] [MINUTES=5]  random faults on a rack while frames pass (root)"
 	@echo "make bench                       the figures, as a table and as JSON (root)"
+	@echo "make fleet [FLEET='--nodes 1000']  the figures of a simulated fleet beside those of a bare client"
 	@echo "make clean                       remove the virtual environment and the tools' caches"
 
 lab: bootstrap
@@ -58,6 +60,9 @@ chaos: controlplane
 
 bench: controlplane
 	$(BIN)/python -m bench
+
+fleet: controlplane
+	$(BIN)/python -m bench.fleet $(FLEET)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

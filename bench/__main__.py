@@ -6,20 +6,25 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import chains, cni, conflicts, dataplane, figures, labels
+from bench import admission, chains, cni, conflicts, dataplane, figures, labels
 from bench.figures import Figure, percentile
+from bench.fleet import run as fleet
+from bench.fleet.full import Size
 from bench.flow_monitor import watching
 from bench.rack import Rack, raised
 from dpuchain.kube.client import Client
 
 DIRECTORY = Path(".bench") / "rack"
+SMALL_FLEET = fleet.Wanted(100, Size(3, 3), ("chain", "bytes", "full"))
 
 
 def main() -> None:
     """Run it all on one rack."""
     with raised(DIRECTORY) as rack:
         found = [Figure("make lab, control plane cached", rack.seconds, "s", 60), *measure(rack)]
-    found += large_fleet()
+    found += admission.figures()
+    found += asyncio.run(labels.measure())
+    found += asyncio.run(fleet.measure(SMALL_FLEET))
     figures.write(found)
     sys.exit(not all(figure.good for figure in found))
 
@@ -40,16 +45,6 @@ def measure(rack: Rack) -> list[Figure]:
         Figure(f"agent at rest, {dataplane.CHAINS} chains", requests, "requests", 0),
         Figure("ovs-vswitchd answers → flows", dataplane.restart(rack) * 1000, "ms", 150),
         Figure("agent resident memory", rack.agent_resident_mebibytes("dpu-1"), "MB", 80),
-    ]
-
-
-def large_fleet() -> list[Figure]:
-    """The figures of many nodes, which need no rack."""
-    surplus, changed, joined = asyncio.run(labels.measure())
-    return [
-        Figure("label change, 300 nodes, 10 sets: writes too many", surplus, "", 0, labels.RUNS),
-        Figure("label change → objects on the node, p99", percentile(changed, 99), "ms", 2000, len(changed)),
-        Figure("new node → its 10 objects, p99", percentile(joined, 99), "ms", 2000, len(joined)),
     ]
 
 

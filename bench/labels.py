@@ -1,32 +1,34 @@
 """A label that changes on one node of many: what the DPU cluster's controller writes, and how long it takes.
 
-No rack: an API server and etcd alone, Nodes that nobody runs, and the controller in this process.
+No rack: an API server and etcd alone, Nodes that nobody runs, and the controller as a process of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
 
+from bench.clusters import define, requests, writes
+from bench.figures import Figure, percentile
+from bench.fleet.usage import usage
 from dpuchain.api.chain import ServiceChainSet
-from dpuchain.api.crds import DPU_KINDS, manifests
 from dpuchain.api.interface import ServiceInterfaceSet
 from dpuchain.api.kinds import NODE, SERVICE_CHAIN, SERVICE_CHAIN_SET, SERVICE_INTERFACE, SERVICE_INTERFACE_SET
 from dpuchain.api.kubernetes import Metadata
 from dpuchain.api.meta import ObjectKey, ObjectMeta
-from dpuchain.dpu.process import run
 from dpuchain.kube.cache import Cache
-from dpuchain.kube.client import APPLY_PATCH, Client
-from dpuchain.kube.errors import NotFound, Throttled
+from dpuchain.kube.client import Client
 from dpuchain.lab.cluster import Cluster
 from dpuchain.lab.manifests import dpu_definitions
+from dpuchain.lab.process import Command, Process
 from dpuchain.lab.toolchain import Toolchain
 
 NODES = 300
@@ -35,7 +37,8 @@ SETS = 10
 RUNS = 20
 NAMESPACE = "dpf-operator-system"
 SELECTED = {"bench": "selected"}
-WRITES = ("POST", "PUT", "PATCH", "APPLY", "DELETE")
+SETTLE_SECONDS = 0.5
+"""Until the last write's event has come back to the controller: what it spends on that belongs to the change."""
 PATIENCE = 120.0
 
 
@@ -73,62 +76,78 @@ class Fleet:
                 await self._changed.wait()
         return time.perf_counter()
 
-    async def writes(self) -> float:
+    async def writes(self) -> int:
         """The writes that the API server has answered so far, leases aside."""
-        text = (await self.client.request("GET", "/metrics")).decode()
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            if family.name == "apiserver_request"
-            for sample in family.samples
-            if sample.labels["verb"] in WRITES and sample.labels["resource"] not in ("leases", "apiservices", "flowschemas")
-        )
+        return writes(await requests(self.client))
 
 
-async def measure() -> tuple[float, list[float], list[float]]:
-    """Writes of one label change beyond the objects that it changes; seconds of each change; seconds until a new node has its objects."""
+@dataclass(frozen=True)
+class LabelChange:
+    """What one change of a label has cost: writes beyond the objects that it changes, and the controller's processor time in seconds.
+
+    `seconds` is how long the objects took to be there; None where the label was taken off.
+    """
+
+    surplus: int
+    processor: float
+    seconds: float | None
+
+
+async def measure() -> list[Figure]:
+    """The figures of labels that change, and of nodes that join."""
     with tempfile.TemporaryDirectory(prefix="dpuchain-bench-") as directory:
         cluster = Cluster("labels", Path(directory), Toolchain())
         await cluster.start()
+        controller: Process | None = None
         try:
             async with Client.from_kubeconfig(cluster.kubeconfig, user_agent="bench") as client, asyncio.TaskGroup() as group:
-                await _define(client)
+                await define(client, dpu_definitions())
                 fleet = Fleet(client)
                 tasks = [group.create_task(cache.run()) for cache in fleet.caches]
                 await _populate(client)
-                own = Client.from_kubeconfig(cluster.kubeconfig, user_agent="dpuchain-dpu")
-                tasks.append(group.create_task(run(own, "", None)))
+                command = [sys.executable, "-m", "dpuchain", "dpu", f"--kubeconfig={cluster.kubeconfig}"]
+                controller = Process.start(Command("dpu", command), Path(directory) / "dpu.log")
                 await fleet.until(lambda: fleet.counted == [NODES - 1] * SETS)
-                surplus, changes = await _change_labels(fleet)
+                changes = await _change_labels(fleet, controller.pid)
                 joins = await _join(fleet)
                 for task in tasks:
                     task.cancel()
         finally:
+            if controller is not None:
+                await controller.stop()
             await cluster.stop()
-    return surplus, changes, joins
+    made = [change.seconds for change in changes if change.seconds is not None]
+    of = f"label changed on 1 of {NODES} nodes, {SETS} sets"
+    return [
+        Figure(f"{of}: writes too many", max(change.surplus for change in changes), "", 0, RUNS),
+        Figure(f"{of}: processor time of dpuchain dpu, the most", max(change.processor for change in changes) * 1000, "ms", 50, RUNS),
+        Figure("label change → objects on the node, p99", percentile(made, 99), "ms", 2000, len(made)),
+        Figure(f"new node → its {SETS} objects, p99", percentile(joins, 99), "ms", 2000, len(joins)),
+    ]
 
 
-async def _change_labels(fleet: Fleet) -> tuple[float, list[float]]:
+async def _change_labels(fleet: Fleet, controller: int) -> list[LabelChange]:
     """Give the last node the label and take it off, again and again."""
     last = f"node-{NODES - 1}"
-    seconds: list[float] = []
-    surplus = 0.0
+    found: list[LabelChange] = []
     for number in range(RUNS):
         selected = number % 2 == 0
         # The label's own patch; for each set a child that is made and a status that counts it, or a child that is deleted and (by us, as
         # its agent) freed of its finalizer, and a status that counts it out and then says that it is gone.
         due = 1 + SETS * 2 if selected else 1 + SETS * 4
-        before = await fleet.writes()
+        before, used = await fleet.writes(), usage(controller).seconds
         began = time.perf_counter()
+        seconds: float | None = None
         await fleet.client.patch(NODE, ObjectKey("", last), {"metadata": {"labels": SELECTED if selected else dict.fromkeys(SELECTED)}})
         if selected:
-            seconds.append(await fleet.until(lambda: fleet.children(last) == SETS) - began)
+            seconds = await fleet.until(lambda: fleet.children(last) == SETS) - began
             await fleet.until(lambda: fleet.counted == [NODES] * SETS)
         else:
             await _let_go(fleet, last)
             await fleet.until(lambda: fleet.counted == [NODES - 1] * SETS and fleet.children(last) == 0)
-        surplus = max(surplus, await fleet.writes() - before - due)
-    return surplus, seconds
+        await asyncio.sleep(SETTLE_SECONDS)
+        found.append(LabelChange(await fleet.writes() - before - due, usage(controller).seconds - used, seconds))
+    return found
 
 
 async def _let_go(fleet: Fleet, node: str) -> None:
@@ -148,28 +167,6 @@ async def _join(fleet: Fleet) -> list[float]:
         await fleet.client.create(NODE, Metadata(metadata=ObjectMeta(name=name, labels=SELECTED)))
         seconds.append(await fleet.until(lambda name=name: fleet.children(name) == SETS) - began)  # type: ignore[misc]
     return seconds
-
-
-async def _define(client: Client) -> None:
-    for definition in dpu_definitions():
-        kind = {"Namespace": "/api/v1/namespaces"}.get(definition["kind"], "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
-        path = f"{kind}/{definition['metadata']['name']}"
-        body = msgspec.json.encode(definition)
-        await client.request("PATCH", path, body=body, content_type=APPLY_PATCH, query={"fieldManager": "bench", "force": "true"})
-    for definition in manifests(DPU_KINDS):
-        path = f"/apis/{definition['spec']['group']}/{definition['spec']['versions'][0]['name']}/{definition['spec']['names']['plural']}"
-        await _served(client, path)
-
-
-async def _served(client: Client, path: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                await client.request("GET", path)
-            except (NotFound, Throttled):
-                await asyncio.sleep(0.05)
-            else:
-                return
 
 
 async def _populate(client: Client) -> None:

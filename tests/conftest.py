@@ -101,11 +101,11 @@ def make_cluster(
 
 @pytest.fixture
 def make_ovs(background: Background, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., OpenVSwitch]]:
-    """Return `make_ovs(dummy=True)`: a private Open vSwitch with an empty br-sfc. `dummy=False` takes real devices and needs root."""
+    """Return `make_ovs(dummy=True, dpdk=False)`: a private Open vSwitch with an empty br-sfc. Real devices need root."""
     made: list[OpenVSwitch] = []
 
-    def make(*, dummy: bool = True) -> OpenVSwitch:
-        switch = OpenVSwitch("ovs", tmp_path_factory.mktemp("ovs"), dummy=dummy)
+    def make(*, dummy: bool = True, dpdk: bool = False) -> OpenVSwitch:
+        switch = OpenVSwitch("ovs", tmp_path_factory.mktemp("ovs"), dummy=dummy, dpdk=dpdk)
         background.run(switch.start())
         made.append(switch)
         RUNNING.append(switch)

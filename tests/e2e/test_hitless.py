@@ -137,7 +137,7 @@ def test_killed_process_stops_no_frame(wired: Rack, victims: tuple[str, ...]) ->
 
 def test_killed_database_changes_no_flow(wired: Rack) -> None:
     """What remains afterwards; not the frames meanwhile: while its database is away, ovs-vswitchd's main thread does nothing, and that
-    is the thread which forwards here. On a DPU forwarding has threads of its own.
+    is the thread which forwards here. On a DPU forwarding has threads of its own: see `tests/integration/agent/test_dpdk.py`.
     """
     root = Layout.at(wired.directory).root
     flows = [wired.flows(dpu) for dpu in ("dpu-1", "dpu-2")]

@@ -6,10 +6,11 @@ The very frame that is traced is put on the host's device, and looked for where 
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,82 +18,17 @@ import pytest
 from dpuchain.api.names import PASSES_PROBES_ANNOTATION
 from dpuchain.flows.packets import parse
 from dpuchain.lab.layout import Layout
-from tests.chaos.faults import PROCESSES
-from tests.e2e.conftest import Outcome, run
+from dpuchain.lab.process import run as command
+from tests.e2e.bench import FRAME, Bench, Path, hops
+from tests.e2e.conftest import run
 from tests.e2e.frames import Tap, passes
 from tests.e2e.manifests import NAMESPACE, ON_FIRST, apply, chain, interface
-from tests.e2e.test_example import EXAMPLE, in_service
+from tests.e2e.test_example import EXAMPLE, in_service, service_pod
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Rack
 
-FRAME = "icmp src=198.51.100.1 dst=198.51.100.77"
 PAIRS = (("x0", "x1"), ("x2", "x3"))
-
-
-@dataclass(frozen=True)
-class Path:
-    """Where a frame is to come in on dpu-1, and what lies behind both of its ends."""
-
-    begins: str
-    here: Tap
-    there: Tap
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A rack with the document's example, and a chain of two further ports of dpu-1 beside it."""
-
-    rack: Rack
-    host: Path
-    side: Path
-
-    def cli(self, *arguments: str) -> Outcome:
-        """Run a person's command with nothing but the host cluster's kubeconfig."""
-        kubeconfig = f"--kubeconfig={self.rack.directory / 'host.kubeconfig'}"
-        return run(sys.executable, "-m", "dpuchain", arguments[0], kubeconfig, *arguments[1:], timeout=90)
-
-    def trace(self, path: Path, *more: str) -> dict[str, Any]:
-        """The trace of a ping from an end of a path."""
-        outcome = self.cli("trace", f"--from={path.begins}", "--node=dpu-1", f"--frame={FRAME}", "--output=json", *more)
-        assert outcome.output.startswith("{"), outcome.output
-        found: dict[str, Any] = json.loads(outcome.output)
-        assert outcome.status == (0 if found["verdict"] == "delivered" else 1)
-        return found
-
-    def captured(self, path: Path) -> bool:
-        """Whether the frame that is traced arrives, and its answer too."""
-        asked = parse(FRAME)
-        return passes(asked.packet.content, path.here, path.there) and passes(asked.answer.packet.content, path.there, path.here)
-
-    def told(self, path: Path, verdict: str, words: str = "") -> dict[str, Any]:
-        """Wait for the trace to say so, for what an agent hears of in its own time; then it is as the captured frames are."""
-        found: dict[str, Any] = {}
-
-        def said() -> bool:
-            found.update(self.trace(path))
-            return bool(found["verdict"] == verdict and words in found.get("cause", ""))
-
-        self.rack.until(said, f"{verdict} with {words!r}, but {found}", 40)
-        if verdict != "unknown":
-            assert self.captured(path) == (verdict == "delivered"), found
-        return found
-
-    def signal(self, process: str, signal: str) -> None:
-        pattern = PROCESSES[process].format(Layout.at(self.rack.directory).root)
-        pids = self.rack.at("fabric", "pgrep", "-f", pattern).output.split()
-        self.rack.at("fabric", "kill", signal, pids[0])
-
-    def revive(self) -> None:
-        outcome = self.rack.lab("up", "--dpus=2", "--clusters=1", "--no-example")
-        assert outcome.status == 0, outcome.output
-
-    def flow(self, *words: str) -> None:
-        outcome = self.rack.at("dpu-1", "ovs-ofctl", "-O", "OpenFlow14", *words)
-        assert outcome.status == 0, outcome.output
-
-    def number(self, port: str) -> str:
-        return self.rack.at("dpu-1", "ovs-vsctl", "get", "interface", port, "ofport").output.strip()
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +54,6 @@ def bench(rack: Rack, pytestconfig: pytest.Config) -> Iterator[Bench]:
 
 def physical(name: str) -> dict[str, Any]:
     return interface(name, {"interfaceType": "physical", "physical": {"interfaceName": name}}, **ON_FIRST)
-
-
-def hops(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    pending = [found["forward"], *found.get("back", [])]
-    while pending:
-        hop = pending.pop(0)
-        yield hop
-        pending = [*hop.get("onward", []), *pending]
 
 
 def test_intact_path_is_delivered_as_compiled(bench: Bench) -> None:
@@ -191,7 +119,7 @@ def test_ports_that_somebody_changes_are_put_right(bench: Bench, words: tuple[st
 
 
 def test_flows_are_deleted_while_nobody_watches(bench: Bench) -> None:
-    bench.signal("agent of dpu-1", "-9")
+    bench.signal("dpu-1/dpuchain-agent", signal.SIGKILL)
     bench.flow("del-flows", "br-sfc")
     assert not bench.captured(bench.host)
     found = bench.told(bench.host, "unknown", "the agent of dpu-1 does not answer")
@@ -203,31 +131,75 @@ def test_flows_are_deleted_while_nobody_watches(bench: Bench) -> None:
 
 
 def test_agent_that_hangs_is_not_waited_for_for_ever(bench: Bench) -> None:
-    bench.signal("agent of dpu-1", "-STOP")
+    bench.signal("dpu-1/dpuchain-agent", signal.SIGSTOP)
     try:
         assert bench.trace(bench.host)["verdict"] == "unknown"
         assert bench.captured(bench.host), "the switch goes on without it"
     finally:
-        bench.signal("agent of dpu-1", "-CONT")
+        bench.signal("dpu-1/dpuchain-agent", signal.SIGCONT)
     bench.told(bench.host, "delivered")
 
 
-@pytest.mark.parametrize("process", ["ovs-vswitchd of dpu-1", "ovsdb-server of dpu-1"])
+@pytest.mark.parametrize("process", ["dpu-1/ovs-vswitchd", "dpu-1/ovsdb-server"])
 def test_switch_that_is_away_is_told(bench: Bench, process: str) -> None:
-    bench.signal(process, "-9")
+    bench.signal(process, signal.SIGKILL)
     bench.told(bench.host, "unknown", "dpu-1")
     bench.revive()
     bench.told(bench.host, "delivered")
 
 
 def test_api_server_of_the_cluster_that_is_away_is_told(bench: Bench) -> None:
-    bench.signal("API server of cluster-1", "-9")
+    bench.signal("cluster-1/kube-apiserver", signal.SIGKILL)
     outcome = bench.cli("trace", "--from=pf0hpf", "--node=dpu-1")
     assert outcome.status == 1
     assert "cluster-1 cannot be asked" in outcome.output
     assert bench.captured(bench.host)
     bench.revive()
     bench.told(bench.host, "delivered")
+
+
+def test_bridge_that_is_gone_is_told(bench: Bench) -> None:
+    bench.rack.at("dpu-1", "ovs-vsctl", "del-br", "br-sfc")
+    bench.told(bench.host, "unknown", "bridge br-sfc does not exist")
+    assert not bench.captured(bench.host)
+    settings = ("datapath_type=netdev", "fail_mode=secure", "protocols=OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15")
+    bench.rack.at("dpu-1", "ovs-vsctl", "add-br", "br-sfc", "--", "set", "bridge", "br-sfc", *settings)
+    bench.told(bench.host, "delivered")
+
+
+def test_number_that_somebody_else_has_taken(bench: Bench) -> None:
+    number = bench.number("p0")
+    add = ("add-port", "br-sfc", "thief", "--", "set", "interface", "thief", "type=internal", f"ofport_request={number}")
+    bench.rack.at("dpu-1", "ovs-vsctl", "del-port", "br-sfc", "p0", "--", *add)
+    bench.told(bench.host, "delivered")
+    bench.rack.at("dpu-1", "ovs-vsctl", "--if-exists", "del-port", "thief")
+    bench.told(bench.host, "delivered")
+
+
+def test_dpu_that_is_parted_from_its_api_server(bench: Bench) -> None:
+    names = Layout.at(bench.rack.directory).identity
+    asyncio.run(command("ip", "link", "set", names.management_link(1), "nomaster"))
+    try:
+        assert bench.trace(bench.host)["verdict"] == "unknown"
+        assert bench.captured(bench.host), "the switch goes on without it"
+    finally:
+        asyncio.run(command("ip", "link", "set", names.management_link(1), "master", names.bridge))
+    bench.told(bench.host, "delivered")
+
+
+def test_pods_link_that_is_down(bench: Bench) -> None:
+    (eth2,) = bench.trace(bench.host)["forward"]["theirs"]
+    bench.rack.at("dpu-1", "ip", "link", "set", eth2["port"], "down")
+    bench.told(bench.host, "dropped", f"interface {eth2['port']}: link is down")
+    bench.rack.at("dpu-1", "ip", "link", "set", eth2["port"], "up")
+    bench.told(bench.host, "delivered")
+
+
+def test_pod_that_is_replaced(bench: Bench) -> None:
+    (before,) = bench.trace(bench.host)["forward"]["theirs"]
+    bench.rack.ok("cluster-1", "delete", "pod", service_pod(bench.rack, "dpu-1"), "--wait=true", "--timeout=60s")
+    found = bench.told(bench.host, "delivered")
+    assert found["forward"]["theirs"][0]["port"] != before["port"]
 
 
 @pytest.mark.parametrize("device", ["x1", "x3"])

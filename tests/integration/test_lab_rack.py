@@ -16,7 +16,7 @@ import pytest
 
 from dpuchain.api.kinds import NODE
 from dpuchain.kube.client import Client
-from dpuchain.lab import control, example, remains
+from dpuchain.lab import containers, control, example, remains
 from dpuchain.lab.cgroups import ControlGroup, hierarchies
 from dpuchain.lab.errors import LabError
 from dpuchain.lab.images import IMAGE
@@ -58,6 +58,8 @@ def left_by(layout: Layout) -> list[str]:
     """Return whatever there is of a rack on the machine: processes, namespaces, links, mounts, control groups, files."""
     name = layout.identity.cgroup
     processes = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if os.fsencode(layout.root) in _content(path)]
+    # A container's process is known by nothing but where its files are.
+    processes += [path.parent.name for path in Path("/proc").glob("[0-9]*/mountinfo") if os.fsencode(layout.directory) in _content(path)]
     places = (*Path("/run/netns").iterdir(), *Path("/sys/class/net").iterdir())
     named = [str(path) for path in places if layout.identity.digits in path.name]
     mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if name in line or str(layout.directory) in line]
@@ -69,7 +71,7 @@ def left_by(layout: Layout) -> list[str]:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # the process has ended, or ends
         return b""
 
 
@@ -122,7 +124,7 @@ async def test_commands_for_people_run_where_they_say(rack: Layout) -> None:
 
 async def test_what_has_died_is_brought_back(rack: Layout) -> None:
     before = {event.text: event.pid for event in await control.status(rack)}
-    victims = ("dpu-1/dpuchain-agent", "cluster-2/kube-apiserver", "dpu-2/ovs-vswitchd")
+    victims = ("dpu-1/dpuchain-agent", "dpu-1/containerd", "dpu-1/kubelet", "cluster-2/kube-apiserver", "dpu-2/ovs-vswitchd")
     for name in victims:
         await kill(before[name])
     assert {event.text for event in await control.status(rack) if event.kind == "dead"} == set(victims)
@@ -131,6 +133,46 @@ async def test_what_has_died_is_brought_back(rack: Layout) -> None:
     assert {event.kind for event in after} == {"running"}
     assert {event.text for event in after if event.pid != before[event.text]} == set(victims)
     await example.kubectl(rack, "cluster-2")("get", "nodes")
+
+
+@pytest.mark.parametrize("keep_database", [True, False], ids=["database-kept", "database-lost"])
+async def test_rebooted_dpu_has_its_disk_its_devices_and_nothing_else(rack: Layout, keep_database: bool) -> None:
+    kubectl, dpu = example.kubectl(rack, "cluster-2"), str(rack.tools / "dpu-2")
+    await kubectl.apply([DAEMON_SET])
+    await kubectl("rollout", "status", "daemonset/busybox", "--timeout=60s", timeout=70)
+    await run(dpu, "ip", "link", "add", "made", "type", "veth", "peer", "name", "made-too")
+    await run(dpu, "ovs-vsctl", "--may-exist", "add-port", "br-sfc", "made")
+    outside, before = await devices_of(rack, "host-2"), await control.status(rack)
+    pods = processes_of_pods()
+    await control.reboot(rack, "dpu-2", keep_database=keep_database, report=nothing)
+    after = {event.text: event for event in await control.status(rack)}
+    assert {event.kind for event in after.values()} == {"running"}
+    assert {event.text for event in before if after[event.text].pid != event.pid} == {name for name in after if name.startswith("dpu-2/")}
+    assert len(pods - processes_of_pods()) > 1, "what ran in the pod runs on"
+    assert await devices_of(rack, "host-2") == outside
+    assert not {"made", "made-too"} & (await devices_of(rack, "dpu-2")).keys()
+    assert (await run(dpu, "ovs-vsctl", "list-ports", "br-sfc")).split() == (["made"] if keep_database else [])
+    await kubectl("rollout", "status", "daemonset/busybox", "--timeout=60s", timeout=70)
+    assert (await kubectl("exec", "daemonset/busybox", "--", "cat", "/sys/class/net/eth0/operstate")).strip() == "up"
+    # The pod stays: taking the rack down must end it too.
+
+
+async def test_only_what_the_rack_has_is_rebooted(rack: Layout) -> None:
+    with pytest.raises(LabError, match="the rack has no dpu-3"):
+        await control.reboot(rack, "dpu-3", keep_database=True, report=nothing)
+    with pytest.raises(LabError, match="no rack is up"):
+        await control.reboot(Layout.at(rack.directory / "other"), "dpu-1", keep_database=True, report=nothing)
+
+
+def processes_of_pods() -> set[int]:
+    """All processes in containers, of any rack: the groups of containers are named for nothing else."""
+    return ControlGroup(containers.NAMESPACE).members()
+
+
+async def devices_of(rack: Layout, place: str) -> dict[str, str]:
+    """The devices of a DPU or host and their addresses of Ethernet."""
+    listed = json.loads(await run(str(rack.tools / place), "ip", "-json", "link", "show"))
+    return {f"{link['ifname']}": link["address"] for link in listed}
 
 
 async def test_second_rack_comes_and_is_killed_without_disturbing_the_first(rack: Layout, tools: None, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async def test_the_world_ends_as_the_core_says_whatever_servers_do(machines: Mac
             await stack.enter_async_context(server.serve(doors[name]))
         world = await stack.enter_async_context(open_world(Machines(machines.clusters, doors)))
         await _play(world, servers, Random(seed))
-        assert sum(server.faults for server in servers.values()) > STEPS
+        assert any(server.faults for server in servers.values()), "nothing went wrong"
 
 
 async def _play(world: World, servers: dict[str, FaultyServer], chance: Random) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +12,8 @@ from dpuchain.api.meta import ObjectKey
 from dpuchain.chain.ports import SwitchPort
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
-from dpuchain.flows.model import VLAN_PRESENT, FlowChanges, FlowState
-from dpuchain.flows.pipeline import TAG_TYPES
+from dpuchain.flows.model import VLAN_PRESENT, Flow, FlowChanges, FlowState
+from dpuchain.flows.pipeline import COOKIE, ROUND, TAG_TYPES
 from dpuchain.flows.simulate import Frame, Sent, simulate
 
 STATIONS = (0x020000000001, 0x020000000002, 0x020000000003, 0x010000000001, 0x0180C200000E, 0xFFFFFFFFFFFF)
@@ -75,11 +76,17 @@ def worlds(draw: st.DrawFn) -> World:
     return World(chains, frozenset(port for port in used | unused if port.vlan is not None))
 
 
+def stays(flow: Flow, changes: FlowChanges) -> bool:
+    """Whether nothing is flushed that is like the flow."""
+    return all(flow.cookie & flush.mask != flush.cookie or flush.table not in (None, flow.table) for flush in changes.flush)
+
+
 def apply(state: FlowState, changes: FlowChanges) -> FlowState:
     """What a switch does with changes."""
     replaced = {flow.key for flow in (*changes.add, *changes.modify)}
-    flows = {flow for flow in state.flows if flow.key not in replaced} - set(changes.delete) | {*changes.add, *changes.modify}
-    learned = {flow for flow in state.learned if all(flow.cookie & flush.mask != flush.cookie for flush in changes.flush)}
+    flows = {flow for flow in state.flows if flow.key not in replaced and stays(flow, changes)}
+    flows = flows - set(changes.delete) | {*changes.add, *changes.modify}
+    learned = {flow for flow in state.learned if stays(flow, changes)}
     return FlowState(frozenset(flows), frozenset(learned - set(changes.delete)))
 
 
@@ -138,6 +145,25 @@ def test_the_difference_leads_there_and_back_again(
     back = apply(pass_through(there, more), diff(pass_through(there, more), a))
     assert back.flows == a.flows
     assert not diff(back, a)
+
+
+@given(worlds(), worlds(), arrivals, st.sampled_from([number for number in range(16) if number != ROUND]), st.integers(0, 9))
+def test_whatever_another_round_has_left_is_exchanged_for_what_is_wanted(
+    earlier: World, now: World, traffic: list[tuple[Frame, int]], number: int, shift: int
+) -> None:
+    """Be it the same tables or others, and whether it was compiled or learned, even since it was read."""
+    before = pass_through(earlier.state, traffic)
+    left = frozenset(of_round(flow, number, shift) for flow in before.flows)
+    learned = frozenset(of_round(flow, number, shift) for flow in before.learned)
+    for seen in (left, left | learned, left | now.state.flows):
+        changes = diff(FlowState(seen), now.state)
+        assert apply(FlowState(seen | learned), changes) == now.state
+        assert not changes.delete
+
+
+def of_round(flow: Flow, number: int, shift: int) -> Flow:
+    cookie = flow.cookie & ~COOKIE["round"].mask | COOKIE["round"].place(number)
+    return msgspec.structs.replace(flow, cookie=cookie, table=flow.table + shift)
 
 
 @given(worlds(), worlds())

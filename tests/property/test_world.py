@@ -32,11 +32,11 @@ from dpuchain.chain.expand import service_chains, service_interfaces
 from dpuchain.chain.project import chain_set_of, cluster_selector, interface_set_of, selects
 from dpuchain.dpu.process import run as run_dpu
 from dpuchain.host.helm import Helm
-from dpuchain.host.identity import cluster_identity
 from dpuchain.host.process import run as run_host
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import AlreadyExists, Conflict, NotFound
+from dpuchain.kube.identity import cluster_identity
 from dpuchain.kube.writes import StatusReporter
 
 if TYPE_CHECKING:

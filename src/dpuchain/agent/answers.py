@@ -10,7 +10,7 @@ import msgspec
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.probing import Prober
 from dpuchain.agent.report import Counts, Reporter
-from dpuchain.agent.switch import Findings, Switch
+from dpuchain.agent.switch import Resolved, Switch
 from dpuchain.chain.report import Report
 from dpuchain.flows.follow import trace
 from dpuchain.flows.model import FlowState
@@ -51,22 +51,24 @@ class Answers:
         self._switch = switch
         self._database, self._openflow = doors
         self._prober = prober
+        self._clock = prober.clock
         self._folder = prober.socket.parent
 
     async def report(self, checks: Checks) -> Report:
         """The node, as far as it can be told: what is in the way of more is among the problems. `checks` are those of its readiness."""
         problems = [f"{name}: {problem}" for name, check in checks.items() if (problem := check()) is not None]
-        problems += [self._switch.complaint] if self._switch.complaint is not None else []
+        complaint = self._switch.guard.complaint(self._clock.monotonic())
+        problems += [complaint.text] if complaint is not None else []
         about = Report(node=self._objects.node, version=VERSION, bridge=self._bridge)
-        findings = self._switch.findings
-        if findings is None:
+        resolved = self._switch.resolved
+        if resolved is None:
             return _with(about, problems=tuple(problems or ["the agent has not looked at its node yet"]))
         try:
             counts = Counts(await self._openflow.read_counted(), await self._openflow.read_ports())
             bridge, version = self._database.bridge(self._bridge), await tracing.version(self._folder)
         except OvsError as error:
             return _with(about, problems=(*problems, f"Open vSwitch: {error}"))
-        reporter = Reporter(findings, self._switch.evidence, counts)
+        reporter = Reporter(resolved, self._switch.evidence, counts)
         return _with(
             about,
             ovs=version,
@@ -74,7 +76,7 @@ class Answers:
             fail_mode=bridge.fail_mode if isinstance(bridge, BridgeRow) else "",
             problems=tuple(problems),
             chains=reporter.chains(tuple(self._objects.chains)),
-            interfaces=reporter.interfaces(findings.world.interfaces),
+            interfaces=reporter.interfaces(resolved.world.interfaces),
             learned=counts.learned,
             foreign=counts.foreign,
         )
@@ -97,25 +99,27 @@ class Answers:
 
     async def picture(self) -> Picture:
         """What is known of the node now. NotYet, or an OvsError."""
-        findings = self._findings()
+        resolved = self._resolved()
         bridges = self._database.bridges()
+        if self._bridge not in bridges:
+            raise NotYet(f"bridge {self._bridge} does not exist on {self._objects.node}; create it with datapath_type=netdev")
         behind = {name: place for place, rows in bridges.items() for name in rows}
         patches = {name: behind.get(row.options.get("peer", ""), "") for name, row in bridges[self._bridge].items() if row.type == "patch"}
         learned = (await self._openflow.read_state()).learned
         return Picture(
-            world=findings.world,
+            world=resolved.world,
             chains=tuple(self._objects.chains),
-            resolutions=findings.resolutions,
-            compiled=FlowState(findings.desired.flows, learned),
+            resolutions=resolved.resolutions,
+            compiled=FlowState(resolved.desired.flows, learned),
             bridge=self._bridge,
             bridges=bridges,
             patches=patches,
         )
 
-    def _findings(self) -> Findings:
-        if self._switch.findings is None:
+    def _resolved(self) -> Resolved:
+        if self._switch.resolved is None:
             raise NotYet(f"the agent of {self._objects.node} has not looked at its node yet: {self._objects.problem or 'ask again'}")
-        return self._switch.findings
+        return self._switch.resolved
 
 
 def _with(report: Report, **fields: object) -> Report:

@@ -25,6 +25,8 @@ FORMS = {"CNI_CONTAINERID": IDENTIFIER, "CNI_IFNAME": DEVICE_NAME}
 LONGEST_DEVICE_NAME = 15
 LONGEST_PREFIX = 12
 """40 bits after `veth`; the rest of a device's name tells the attempts for one attachment apart."""
+DEVICE = re.compile(rf"veth[a-z0-9]{{{LONGEST_DEVICE_NAME - 4}}}")
+"""The names of the pairs' ends on the node."""
 
 
 class CniError(Exception):

@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 
 from dpuchain.api.meta import ObjectKey
 
-Kind = Literal["ServiceInterface", "ServiceChain"]
+Kind = Literal["ServiceInterface", "ServiceChain", "Pod"]
 
 
 class Subject(NamedTuple):
-    """An object of the node."""
+    """An object of the node. Of pods only Events tell."""
 
     kind: Kind
     key: ObjectKey

@@ -1,6 +1,6 @@
 """The one door to the kernel's network: the pair of devices between a pod and the bridge.
 
-Every function blocks for a few milliseconds and is to be called in a thread; `LinkEvents` does not.
+Every function blocks for a few milliseconds and is to be called in a thread, unless it says that it need not; `LinkEvents` does not.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -84,6 +85,39 @@ class LinkEvents:
                     raise KernelError(f"hear of network devices: {error.strerror}") from error
 
 
+class Aliases:
+    """The aliases of those devices of this namespace whose names match. A device is asked until it has one, which it then keeps."""
+
+    def __init__(self, name: re.Pattern[str]) -> None:
+        self._name = name
+        self._known: dict[tuple[int, str], str] = {}
+
+    def read(self) -> dict[str, str]:
+        """By the names of the devices that are there now; one without an alias is left out. KernelError if the kernel cannot be asked."""
+        present = [device for device in socket.if_nameindex() if self._name.fullmatch(device[1])]
+        self._known = {device: self._known[device] for device in present if device in self._known}
+        if unknown := [device for device in present if device not in self._known]:
+            with IPRoute() as ip:
+                self._known |= {device: alias for device in unknown if (alias := _alias(ip, *device))}
+        return {name: alias for (_, name), alias in self._known.items()}
+
+
+def _alias(ip: IPRoute, index: int, name: str) -> str:
+    try:
+        message = ip.link("get", index=index)[0]
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return ""
+        raise KernelError(f"read {name}: {error}") from error
+    return str(dict(message["attrs"]).get("IFLA_IFALIAS", ""))
+
+
+def set_alias(name: str, alias: str) -> None:
+    """Give a device its alias. KernelError if there is no such device."""
+    with IPRoute() as ip:
+        _checked(f"set the alias of {name}", lambda: ip.link("set", index=_index(ip, name), ifalias=alias))
+
+
 def make_veth(name: str, namespace: Path, peer: str, mtu: int) -> tuple[Link, Link]:
     """Make a pair with one end called `name` here and the other called `peer` in the network namespace, both up.
 
@@ -114,6 +148,15 @@ def delete_links(prefix: str) -> None:
             except NetlinkError as error:
                 if error.code != errno.ENODEV:
                     raise KernelError(f"delete {name}: {error}") from error
+
+
+def has_link(name: str) -> bool:
+    """Whether this namespace has a device of that name. It takes microseconds and needs no thread."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
 
 
 def find_link(name: str, namespace: Path) -> Link | None:

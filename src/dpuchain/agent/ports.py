@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
-from dpuchain.chain.ports import CNI_OWNER, DPF_ID, DPF_TYPE, ObservedPort, WantedPort
+from dpuchain.chain.ports import CNI_OWNER, DPF_ID, DPF_TYPE, ROUND, ObservedPort, WantedPort
 from dpuchain.ovs.changes import AddPort, DeletePort, PortChange, SetInterface
 from dpuchain.ovs.rows import Absent, BridgeRow, PortRow
 
@@ -14,6 +14,10 @@ PortType: TypeAlias = Literal["auto", "system", "dpdk"]
 AUTO: PortType = "auto"
 DPDK_STARTERS = ("dpdk-init", "doca-init")
 """Keys in the `other_config` of Open vSwitch that start DPDK."""
+# Keys in the external_ids of a pod's port, by which the CNI's DEL, CHECK and GC know it again.
+CONTAINER, INTERFACE, NAMESPACE, NETWORK = "contID", "contIface", "contNetns", "contNetwork"
+CNI_KEYS = frozenset({CONTAINER, INTERFACE, NAMESPACE, NETWORK, *CNI_OWNER, *ROUND})
+"""All that the CNI writes into the external_ids of a pod's port."""
 OUR_TYPES = ("physical", "pf", "vf")
 """Values of `dpf-type` on ports that an agent (ours, or DPF's) made for a ServiceInterface."""
 

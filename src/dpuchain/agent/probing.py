@@ -23,7 +23,7 @@ class Prober:
 
     def __init__(self, socket: Path, clock: Clock) -> None:
         self.socket = socket
-        self._clock = clock
+        self.clock = clock
         self._turn = asyncio.Lock()
 
     async def probe(self, picture: Picture, trace: Trace, ask: Callable[[Entry], Awaitable[Answer]]) -> list[Probe]:
@@ -45,14 +45,14 @@ class Prober:
         def take(content: bytes) -> None:
             number = number_in(content, nonce)
             if number is not None:
-                taken.setdefault(number, self._clock.monotonic())
+                taken.setdefault(number, self.clock.monotonic())
                 arrived.set()
 
         times = []
         async with catching(self.socket, planned.flows, take) as send:
             for number in range(FRAMES):
                 arrived.clear()
-                sent = self._clock.monotonic()
+                sent = self.clock.monotonic()
                 send(planned.entry.number, Entry.by(planned.entry.place, frame(nonce, number)).packet.content)
                 try:
                     async with asyncio.timeout(PATIENCE_SECONDS):

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from dpuchain.agent.access import Access
 from dpuchain.agent.answers import Answers
+from dpuchain.agent.attachment import DEVICE
 from dpuchain.agent.cni_socket import listen
 from dpuchain.agent.endpoint import answering
 from dpuchain.agent.evidence import Subject
+from dpuchain.agent.netlink import Aliases
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.ports import PortType
 from dpuchain.agent.probing import Prober
+from dpuchain.agent.repair_events import RepairEvents
 from dpuchain.agent.representors import Devices
 from dpuchain.agent.status import Status
 from dpuchain.agent.switch import Dpu, Switch
@@ -48,12 +51,24 @@ class Settings:
     """Where questions about the node are answered ("HOST:PORT"); nowhere if empty."""
 
 
-async def run(client: Client, settings: Settings) -> None:
+@dataclass(frozen=True)
+class Doors:
+    """How the agent comes to what it sees and changes of its DPU, given where that is."""
+
+    database: Callable[[str], Database] = Database
+    openflow: Callable[[Path], OpenFlow] = OpenFlow
+    devices: Callable[[Path], Devices] = Devices
+
+
+OF_THE_DPU = Doors()
+
+
+async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> None:
     """Work until cancelled. Whatever cannot be reached is tried again; readiness says what is missing."""
     clock = SystemClock()
     objects = NodeObjects.of(client, settings.node)
-    database = Database(settings.ovsdb)
-    openflow = OpenFlow(settings.openflow)
+    database = doors.database(settings.ovsdb)
+    openflow = doors.openflow(settings.openflow)
     status = Status(client, objects, clock)
     reports: Controller[Subject] = Controller("status", status.reconcile, clock=clock, workers=STATUS_WRITERS)
 
@@ -62,8 +77,12 @@ async def run(client: Client, settings: Settings) -> None:
         for subject in changed:
             reports.enqueue(subject)
 
-    devices = Devices(settings.sysfs)
-    switch = Switch(Dpu(settings.bridge, devices, settings.port_type), objects, database, openflow, publish, clock)
+    devices = doors.devices(settings.sysfs)
+    dpu = Dpu(settings.bridge, devices, Aliases(DEVICE), settings.port_type)
+    switch = Switch(dpu, objects, database, openflow, publish, clock)
+    events = RepairEvents(client, objects, clock)
+    told: Controller[Subject] = Controller("repairs", events.reconcile, clock=clock)
+    switch.guard.subscribe(told.enqueue)
     passes: Controller[str] = Controller("switch", switch.reconcile, clock=clock)
     wiring = Wiring(settings.bridge, client, objects, database)
     checks = {
@@ -82,7 +101,7 @@ async def run(client: Client, settings: Settings) -> None:
     ):
         _subscribe(objects, database, openflow, lambda: passes.enqueue(THE_SWITCH), reports)
         devices.subscribe(lambda: passes.enqueue(THE_SWITCH))
-        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, devices, passes, reports):
+        for runner in (objects.interfaces, objects.chains, objects.pods, database, openflow, devices, passes, reports, told):
             group.create_task(runner.run())
         for cache in (objects.interfaces, objects.chains, objects.pods):
             group.create_task(_then(cache.synced, lambda: passes.enqueue(THE_SWITCH)))

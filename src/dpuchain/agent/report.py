@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from dpuchain.agent.evidence import Evidence, Subject
-from dpuchain.agent.switch import Findings
+from dpuchain.agent.switch import Resolved
 from dpuchain.api.chain import ServiceChain
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.meta import Object, ObjectKey, key_of
@@ -50,10 +50,10 @@ class Counts:
 
 
 class Reporter:
-    """Puts the findings of a pass and the counters of the switch together."""
+    """Puts the resolved of a pass and the counters of the switch together."""
 
-    def __init__(self, findings: Findings, evidence: Evidence, counts: Counts) -> None:
-        self._findings = findings
+    def __init__(self, resolved: Resolved, evidence: Evidence, counts: Counts) -> None:
+        self._resolved = resolved
         self._evidence = evidence
         self._counts = counts
         self._static = counts.static
@@ -63,23 +63,23 @@ class Reporter:
             self._flows[COOKIE["owner"].read(flow.cookie), COOKIE["port"].read(flow.cookie)] += 1
             if flow.table == CLASSIFY:
                 self._entered[_entrance(flow)] += packets
-        self._numbers = number_owners(findings.resolutions)
+        self._numbers = number_owners(resolved.resolutions)
 
     def chains(self, chains: Sequence[ServiceChain]) -> tuple[Chain, ...]:
         """What is to be told of each chain, by key."""
         actual = FlowState(frozenset(item.flow for item in self._static))
-        off = shortfalls(actual, self._findings.desired)
-        wanted = Counter(COOKIE["owner"].read(flow.cookie) for flow in self._findings.desired.flows)
+        off = shortfalls(actual, self._resolved.desired)
+        wanted = Counter(COOKIE["owner"].read(flow.cookie) for flow in self._resolved.desired.flows)
         return tuple(self._chain(chain, wanted, off) for chain in sorted(chains, key=key_of))
 
     def _chain(self, chain: ServiceChain, wanted: Mapping[int, int], off: Mapping[int, tuple[int, int]]) -> Chain:
         key = key_of(chain)
         number = self._numbers.get(key, 0)
         missing, surplus = off.get(number, (0, 0))
-        resolution = self._findings.resolutions.get(key)
+        resolution = self._resolved.resolutions.get(key)
         switches = []
         for spec, found in zip(chain.spec.switches, resolution.switches if resolution is not None else (), strict=resolution is not None):
-            ports = tuple(self._port(self._findings.world.by_key[port.interface], port, number) for port in found.ports)
+            ports = tuple(self._port(self._resolved.world.by_key[port.interface], port, number) for port in found.ports)
             switches.append(Switch(service_mtu=spec.service_mtu, mtu=smallest(ports), ports=ports, problems=found.problems))
         return Chain(
             chain=str(key),
@@ -95,14 +95,14 @@ class Reporter:
         """What is to be told of each interface, by key, be it part of a chain or not."""
         owners: dict[ObjectKey, ObjectKey] = {
             port.interface: chain
-            for chain, resolution in self._findings.resolutions.items()
+            for chain, resolution in self._resolved.resolutions.items()
             for switch in resolution.switches
             for port in switch.ports
         }
         found = []
         for interface in sorted(interfaces, key=key_of):
             owner = self._numbers.get(owners.get(key_of(interface), ObjectKey("", "")), 0)
-            found.append(self._port(interface, place_of(interface, self._findings.world), owner))
+            found.append(self._port(interface, place_of(interface, self._resolved.world), owner))
         return tuple(found)
 
     def _port(self, interface: ServiceInterface, place: ResolvedPort | None, owner: int) -> Port:

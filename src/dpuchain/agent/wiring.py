@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -28,15 +28,16 @@ from dpuchain.agent.attachment import (
     decode_config,
 )
 from dpuchain.agent.node import NodeObjects
-from dpuchain.agent.ports import made_by_cni
+from dpuchain.agent.pods import Attachment
+from dpuchain.agent.ports import CONTAINER, INTERFACE, NETWORK, made_by_cni
 from dpuchain.api.kinds import POD
 from dpuchain.api.kubernetes import Pod
 from dpuchain.chain.mtu import of_pod_interface
-from dpuchain.chain.ports import CNI_OWNER, DPF_ID, pod_dpf_id
+from dpuchain.chain.ports import DPF_ID, pod_dpf_id
 from dpuchain.cni.plugin import TRY_AGAIN, UNAVAILABLE
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError, NotFound
-from dpuchain.ovs.changes import AddPort, DeletePort
+from dpuchain.ovs.changes import DeletePort
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import OvsError, Rejected
 from dpuchain.ovs.rows import Absent, PortRow
@@ -45,9 +46,6 @@ PORT_SECONDS = 10.0
 """How long Open vSwitch may take to give a new port its number; it takes milliseconds."""
 
 SUFFIX = string.ascii_lowercase + string.digits
-
-# Keys in the external_ids of a pod's port, by which DEL, CHECK and GC know it again.
-CONTAINER, INTERFACE, NAMESPACE, NETWORK = "contID", "contIface", "contNetns", "contNetwork"
 
 _log = structlog.get_logger(__name__)
 
@@ -112,10 +110,12 @@ class Wiring:
         # Never a name a second time: Open vSwitch keeps a port whose device goes and comes back before it looks, but not its frames.
         device = request.prefix + "".join(secrets.choice(SUFFIX) for _ in range(LONGEST_DEVICE_NAME - len(request.prefix)))
         here, there = await asyncio.to_thread(netlink.make_veth, device, Path(request.netns), request.ifname, mtu)
+        attachment = Attachment(request.pod, request.ifname, request.container_id, config.name, request.netns)
         try:
-            await self._add_port(device, request, config)
+            await self._add_port(device, attachment)
+            await asyncio.to_thread(netlink.set_alias, device, attachment.alias)
         except BaseException:
-            await asyncio.to_thread(netlink.delete_links, device)
+            await self._delete(device, [device])
             raise
         versioned = config.cni_version == "1.1.0"  # mtu came to results with 1.1.0
         ends = ((here, ""), (there, request.netns))
@@ -135,27 +135,18 @@ class Wiring:
             raise CniError(IO_FAILURE, f"pod {key} with uid {uid} is not there any more", f"there is one with uid {pod.metadata.uid}")
         return pod
 
-    async def _add_port(self, device: str, request: Request, config: Config) -> None:
+    async def _add_port(self, device: str, attachment: Attachment) -> None:
         """Add the port and wait for its number. A port of an earlier sandbox of the same pod goes in the same transaction."""
-        mark = pod_dpf_id(request.pod, request.ifname)
-        earlier = [
-            DeletePort(self._bridge, row.name, owner=mark)
-            for row in self._cni_ports().values()
-            if row.interface_external_ids.get(DPF_ID) == mark
-        ]
-        identity = {
-            CONTAINER: request.container_id,
-            INTERFACE: request.ifname,
-            NAMESPACE: request.netns,
-            NETWORK: config.name,
-        }
-        port = AddPort(self._bridge, device, external_ids={**CNI_OWNER, **identity}, interface_external_ids={DPF_ID: mark})
-        await self._database.apply([*earlier, port])
+        mark = attachment.mark
+        earlier = [row.name for row in self._cni_ports().values() if row.interface_external_ids.get(DPF_ID) == mark]
+        for name in earlier:
+            await asyncio.to_thread(netlink.delete_links, name)
+        deletions = [DeletePort(self._bridge, name, owner=mark) for name in earlier]
+        await self._database.apply([*deletions, attachment.port(self._bridge, device)])
         try:
             async with asyncio.timeout(PORT_SECONDS):
                 await self._numbered(device)
         except TimeoutError as error:
-            await self._database.apply([DeletePort(self._bridge, device)])
             raise CniError(
                 TRY_AGAIN, f"Open vSwitch gave port {device} no number in {PORT_SECONDS:.0f} s", "see ovs-vswitchd.log"
             ) from error
@@ -168,7 +159,6 @@ class Wiring:
             if row is not None and row.ofport is not None and row.ofport > 0:
                 return
             if row is not None and row.error:
-                await self._database.apply([DeletePort(self._bridge, name)])
                 raise CniError(IO_FAILURE, f"Open vSwitch cannot use device {name}", row.error)
             await changed.wait()
 
@@ -179,8 +169,12 @@ class Wiring:
         for row in found:
             if not made_by_cni(row):
                 raise CniError(IO_FAILURE, f"port {row.name} was not made by this plugin", "it is left alone")
-        await self._database.apply([DeletePort(self._bridge, row.name) for row in found])
+        await self._delete(prefix, [row.name for row in found])
+
+    async def _delete(self, prefix: str, ports: Sequence[str]) -> None:
+        """Delete pair and ports, in this order: as long as the pair is there its port is put back (`agent.pods`)."""
         await asyncio.to_thread(netlink.delete_links, prefix)
+        await self._database.apply([DeletePort(self._bridge, port) for port in ports])
 
     async def _check(self, request: Request, config: Config) -> None:
         mark = pod_dpf_id(request.pod, request.ifname)

@@ -25,6 +25,14 @@ SECRET_METADATA = Resource("", "v1", "Secret", "secrets", kubernetes.Metadata)
 EVENT = Resource("", "v1", "Event", "events", kubernetes.Event)
 DAEMON_SET = Resource("apps", "v1", "DaemonSet", "daemonsets", kubernetes.DaemonSet)
 LEASE = Resource("coordination.k8s.io", "v1", "Lease", "leases", kubernetes.Lease)
+VALIDATING_WEBHOOK_CONFIGURATION = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    kubernetes.Metadata,
+    namespaced=False,
+)
 NETWORK_ATTACHMENT_DEFINITION = Resource(
     "k8s.cni.cncf.io",
     "v1",

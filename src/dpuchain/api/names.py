@@ -30,9 +30,10 @@ HOST_LABEL = "dpuchain.dpu.nvidia.com/host"
 CONSUMED_BY_ANNOTATION = "dpu.nvidia.com/consumed-by"
 NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks"
 NETWORK_STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status"
-# Ours: how many nodes may be without their service at a time; since when a node's pods are being restarted; what an object was made
-# from.
+# Ours: how many nodes may be without their service at a time; for which generation of a set its cluster may begin restarts; since when a
+# node's pods are being restarted; what an object was made from.
 MAX_UNAVAILABLE_ANNOTATION = "dpuchain.dpu.nvidia.com/max-unavailable"
+RESTART_TURN_ANNOTATION = "dpuchain.dpu.nvidia.com/restart-turn"
 RESTARTING_ANNOTATION = "dpuchain.dpu.nvidia.com/restarting-since"
 # Ours, on pods: the service passes frames of any Ethertype on, those of a live trace among them.
 PASSES_PROBES_ANNOTATION = "dpuchain.dpu.nvidia.com/passes-probes"
@@ -81,3 +82,5 @@ ERROR = "Error"
 FAILURE = "Failure"
 AWAITING_DELETION = "AwaitingDeletion"
 RETRYING = "Retrying"
+# Ours: something is left to do, and nothing of it can be done before somebody else does their part.
+BLOCKED = "Blocked"

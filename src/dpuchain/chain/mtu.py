@@ -10,13 +10,14 @@ from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.meta import Object, ObjectKey, key_of
 from dpuchain.api.names import SERVICE_LABEL
 from dpuchain.chain.ports import service_of
+from dpuchain.chain.problems import Problem
 
 
-def exceeds(spec: ServiceChainSpec, high_speed_mtu: int) -> str | None:
+def exceeds(spec: ServiceChainSpec, high_speed_mtu: int) -> Problem | None:
     """The error for the first switch whose serviceMTU is above the highSpeedMTU of the DPFOperatorConfig; None if there is none."""
     for switch in spec.switches:
         if switch.service_mtu > high_speed_mtu:
-            return f"MTU {switch.service_mtu} can't be bigger than the high speed MTU {high_speed_mtu}"
+            return Problem(f"MTU {switch.service_mtu} can't be bigger than the high speed MTU {high_speed_mtu}", "mtu")
     return None
 
 

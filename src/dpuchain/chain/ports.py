@@ -10,6 +10,7 @@ from dpuchain.api.interface import ServiceInterface, ServicePort
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import NOOP_PHYSICAL_REMOVAL_ANNOTATION
 from dpuchain.chain.patches import Peer, patch_of
+from dpuchain.chain.problems import Problem, ref
 from dpuchain.chain.representors import Function, NetDevice, NoRepresentorError, representor
 from dpuchain.chain.vlans import VlanClaim, assign_vlans, vlan_of, vlan_problem
 
@@ -18,6 +19,12 @@ DPF_ID = "dpf-id"
 """Key in an OVS interface's external_ids: whose it is."""
 DPF_TYPE = "dpf-type"
 """Key in an OVS port's external_ids: which type of interface it was made for."""
+ROUND = {"dpuchain-round": "1"}
+"""external_ids of every port that we made, beside its owner: the version of our marks, raised when a later one marks ports in another way.
+
+Marks of another round on a ServiceInterface's port are written anew in place: the port, its number and its frames stay as they are. A pod's
+port keeps those that it was made with as long as the pod lives, so they must be understood that long.
+"""
 CNI_OWNER = {"owner": "ovs-cni.network.kubevirt.io"}
 """external_ids of a port that the CNI made; DPF's tools know it by them."""
 UPLINK_MTU = 9216
@@ -64,7 +71,7 @@ class Ports:
     """What the interfaces of a node ask for: ports by name, for each VLAN where it is, and for each interface that gets none the reason."""
 
     wanted: Mapping[str, WantedPort]
-    refused: Mapping[ObjectKey, str]
+    refused: Mapping[ObjectKey, Problem]
     vlans: Mapping[ObjectKey, VlanClaim] = field(default_factory=dict)
 
 
@@ -90,19 +97,18 @@ def virtual_network(interface: ServiceInterface) -> str | None:
     return block.virtual_network if block is not None else None
 
 
-def refusal(interface: ServiceInterface) -> str | None:
+def refusal(interface: ServiceInterface) -> Problem | None:
     """Why the interface can have no port whatever the world is like; None if it can."""
     network, vlan, patch = virtual_network(interface), vlan_of(interface), interface.spec.patch
-    if network is not None:
-        return f"belongs to virtual network {network}: it gets no port of the bridge and cannot be chained"
-    if vlan is not None:
-        return vlan_problem(vlan)
+    if network is not None:  # it is somebody else's to wire, which is nothing wrong as long as no chain wants it
+        return Problem(f"belongs to virtual network {network}: it gets no port of the bridge and cannot be chained", "follows")
+    text = vlan_problem(vlan) if vlan is not None else None
     if interface.spec.interface_type == "patch" and patch is not None:
         if not patch.peer_bridge:
-            return "peer bridge is not set or is empty"
-        if DPF_ID in patch.peer_external_ids:
-            return f"external ID {DPF_ID} is a reserved and managed internally, it cannot be set by users"
-    return None
+            text = "peer bridge is not set or is empty"
+        elif DPF_ID in patch.peer_external_ids:
+            text = f"external ID {DPF_ID} is a reserved and managed internally, it cannot be set by users"
+    return Problem(text, "impossible", ref("ServiceInterface", interface)) if text is not None else None
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Claim:
 
     port: str | None = None
     peer: Peer | None = None
-    problem: str | None = None
+    problem: Problem | None = None
 
 
 def claim_of(interface: ServiceInterface, devices: Sequence[NetDevice] = (), bridge: str = BRIDGE) -> Claim:
@@ -119,20 +125,23 @@ def claim_of(interface: ServiceInterface, devices: Sequence[NetDevice] = (), bri
     reason = refusal(interface)
     if reason is not None:
         return Claim(problem=reason)
-    patch, function, physical = patch_of(interface, bridge), _function(interface), interface.spec.physical
+    patch, function, physical = patch_of(interface, bridge), function_of(interface), interface.spec.physical
     if patch is not None:
         name, peer = patch
-        itself = f"peer bridge {peer.bridge} is the bridge of the chains itself; name another one" if peer.bridge == bridge else None
-        return Claim(problem=itself) if itself else Claim(name, peer)
+        if peer.bridge == bridge:
+            text = f"peer bridge {peer.bridge} is the bridge of the chains itself; name another one"
+            return Claim(problem=Problem(text, "impossible", ref("ServiceInterface", interface)))
+        return Claim(name, peer)
     if function is not None:
         try:
             return Claim(representor(function, devices))
         except NoRepresentorError as error:
-            return Claim(problem=str(error))
+            return Claim(problem=Problem(str(error), "device", ref("ServiceInterface", interface)))
     return Claim(physical.interface_name if interface.spec.interface_type == "physical" and physical is not None else None)
 
 
-def _function(interface: ServiceInterface) -> Function | None:
+def function_of(interface: ServiceInterface) -> Function | None:
+    """The function of the host that the interface is; None for another type."""
     spec = interface.spec
     if spec.interface_type == "pf" and spec.pf is not None:
         return Function(spec.pf.pf_id, None, spec.pf.nic_selector)
@@ -160,7 +169,7 @@ def assign(
     staying = [interface for interface in interfaces if interface.metadata.deletion_timestamp is None]
     claims: dict[str, list[tuple[ServiceInterface, Claim]]] = {}
     vlans = assign_vlans(staying)
-    refused: dict[ObjectKey, str] = dict(vlans.refused)
+    refused: dict[ObjectKey, Problem] = dict(vlans.refused)
     for interface in staying:
         claim = claim_of(interface, devices, bridge)
         if claim.problem is not None:
@@ -172,12 +181,14 @@ def assign(
         holder = present[name].dpf_id if name in present else None
         (owner, claim), *others = sorted(claimants, key=lambda claimant: _claim_order(claimant[0], holder))
         wanted[name] = _wanted(name, owner, claim.peer)
-        for other, _ in others:
-            refused[key_of(other)] = (
-                f"port {name} is owned by ServiceInterface {key_of(owner)}; a port has one owner: delete one of the two, or give this one "
-                f"another port"
-            )
+        refused |= {key_of(other): _taken(name, other, owner) for other, _ in others}
     return Ports(wanted, refused, vlans.claims)
+
+
+def _taken(name: str, claimant: ServiceInterface, owner: ServiceInterface) -> Problem:
+    remedy = "a port has one owner: delete one of the two, or give this one another port"
+    text = f"port {name} is owned by ServiceInterface {key_of(owner)}; {remedy}"
+    return Problem(text, "port", ref("ServiceInterface", claimant), ref("ServiceInterface", owner), about=name)
 
 
 def _claim_order(claimant: ServiceInterface, holder: str | None) -> tuple[bool, str, ObjectKey]:
@@ -191,6 +202,6 @@ def _wanted(name: str, owner: ServiceInterface, peer: Peer | None) -> WantedPort
         dpf_id=dpf_id_of(owner),
         owner=key_of(owner),
         mtu_request=UPLINK_MTU if owner.spec.interface_type == "physical" else None,
-        external_ids={DPF_TYPE: owner.spec.interface_type},
+        external_ids={DPF_TYPE: owner.spec.interface_type, **ROUND},
         peer=peer,
     )

@@ -14,6 +14,7 @@ from dpuchain.api.interface import DPUServiceInterface
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import CONSUMED_BY_ANNOTATION, NETWORKS_ANNOTATION, SERVICE_LABEL
 from dpuchain.api.service import DPUService
+from dpuchain.chain.problems import Problem, Ref, ref
 
 
 @dataclass(frozen=True)
@@ -78,23 +79,26 @@ def _given_networks(service: DPUService) -> str | None:
 
 def interface_problems(
     service: DPUService, interfaces: Mapping[ObjectKey, DPUServiceInterface], services: Iterable[DPUService]
-) -> tuple[str, ...]:
+) -> tuple[Problem, ...]:
     """What is wrong with the DPUServiceInterfaces that `service` names, in its order; in DPF's words where it has some."""
-    holders = {key_of(other).name: other for other in services if other.metadata.namespace == service.metadata.namespace}
+    namespace = service.metadata.namespace
+    holders = {other.metadata.name: other for other in services if other.metadata.namespace == namespace}
     found = []
     for name in service.spec.interfaces or ():
-        interface = interfaces.get(ObjectKey(service.metadata.namespace, name))
+        pair = ref("DPUService", service), Ref("DPUServiceInterface", ObjectKey(namespace, name))
+        interface = interfaces.get(pair[1].key)
         if interface is None:
-            found.append(f"DPUServiceInterface {name} not found in namespace {service.metadata.namespace}: create it")
+            found.append(Problem(f"DPUServiceInterface {name} not found in namespace {namespace}: create it", "none", *pair))
             continue
         port = interface.spec.template.spec.template.spec.service
         holder = holders.get(interface.metadata.annotations.get(CONSUMED_BY_ANNOTATION, ""))
         if port is None or interface.spec.template.spec.template.spec.interface_type != "service":
-            found.append(f"wrong service definition in DPUServiceInterface {name}")
+            found.append(Problem(f"wrong service definition in DPUServiceInterface {name}", "service", *pair))
         elif port.service_id != service_id(service):
-            found.append(f"conflicting ServiceID in DPUServiceInterface {name}")
+            found.append(Problem(f"conflicting ServiceID in DPUServiceInterface {name}", "service", *pair))
         elif holder is not None and holder.metadata.name != service.metadata.name and name in (holder.spec.interfaces or ()):
-            found.append(f"dpuServiceInterface {name} is in use by another DPUService")
+            other = ref("DPUService", holder)
+            found.append(Problem(f"dpuServiceInterface {name} is in use by another DPUService", "service", *pair, other))
     return tuple(found)
 
 

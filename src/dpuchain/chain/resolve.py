@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from dpuchain.api.chain import Port, ServiceChain, Switch
 from dpuchain.api.interface import ServiceInterface, ServicePort
@@ -14,6 +15,7 @@ from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import SERVICE_LABEL
 from dpuchain.chain.mtu import carries, in_claim_order
 from dpuchain.chain.ports import DPF_ID, ObservedPort, SwitchPort, dpf_id_of, pod_dpf_id, refusal, service_of, virtual_network
+from dpuchain.chain.problems import Kind, Problem, Ref, ref
 from dpuchain.chain.vlans import VlanClaim, vlan_of
 
 
@@ -75,7 +77,7 @@ class ResolvedSwitch:
     """The ports of a switch that can be connected, in the order of the chain, and what is wrong with it."""
 
     ports: tuple[ResolvedPort, ...]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Resolution:
     switches: tuple[ResolvedSwitch, ...]
 
     @property
-    def problems(self) -> tuple[str, ...]:
+    def problems(self) -> tuple[Problem, ...]:
         """What is wrong with any switch, each once, in order."""
         return tuple(dict.fromkeys(problem for switch in self.switches for problem in switch.problems))
 
@@ -102,6 +104,16 @@ _CNI_HINT = "\nthe CNI made no port for the pod's interface: see the pod's event
 class _Problem(Exception):
     """Ends the resolution of one port; never leaves this module."""
 
+    def __init__(self, text: str, kind: Kind, *others: Ref, about: str = "") -> None:
+        super().__init__(text)
+        self._kind: Kind = kind
+        self._others = others
+        self._about = about
+
+    def of(self, chain: ServiceChain) -> Problem:
+        """As a problem of this chain."""
+        return Problem(str(self), self._kind, ref("ServiceChain", chain), *self._others, about=self._about)
+
 
 def resolve(chains: Iterable[ServiceChain], world: NodeWorld) -> dict[ObjectKey, Resolution]:
     """Resolve the chains of a node that are not being deleted.
@@ -110,50 +122,67 @@ def resolve(chains: Iterable[ServiceChain], world: NodeWorld) -> dict[ObjectKey,
     one chain: the first use holds, in the order of the chains' age, every other is a problem that names the first. What resolves is
     usable though something else does not.
     """
-    claims: dict[tuple[str, int | None], str] = {}
+    claims: _Claims = {}
     return {key_of(chain): _resolve_chain(chain, world, claims) for chain in in_claim_order(chains)}
 
 
-def _resolve_chain(chain: ServiceChain, world: NodeWorld, claims: dict[tuple[str, int | None], str]) -> Resolution:
+class _Use(NamedTuple):
+    """A switch of a chain."""
+
+    switch: int
+    chain: ObjectKey
+
+    def __str__(self) -> str:
+        return f"switch {self.switch} of ServiceChain {self.chain}"
+
+
+_Claims = dict[tuple[str, int | None], _Use]
+"""The switch that each port, or VLAN of it, is a port of."""
+
+
+def _resolve_chain(chain: ServiceChain, world: NodeWorld, claims: _Claims) -> Resolution:
     switches = []
     for number, switch in enumerate(chain.spec.switches):
-        use = f"switch {number} of ServiceChain {key_of(chain)}"
+        use = _Use(number, key_of(chain))
         ports: list[ResolvedPort] = []
-        problems: list[str] = []
+        problems: list[Problem] = []
         for port in switch.ports:
             try:
                 resolved = _resolve_port(chain, port, world)
                 _claim(resolved, use, claims)
-            except _Problem as problem:
-                problems.append(str(problem))
+            except _Problem as found:
+                problems.append(found.of(chain))
                 continue
-            found = _ailments(resolved, switch, world)
-            ports.append(replace(resolved, problems=tuple(found)))
-            problems += found
+            ailments = _ailments(resolved, switch, world)
+            ports.append(replace(resolved, problems=tuple(ailments)))
+            problems += ailments
         if len(ports) < 2 and not problems:
-            problems.append(f"{use} has fewer than two ports: nothing can pass; give it another port")
+            text = f"{use} has fewer than two ports: nothing can pass; give it another port"
+            problems.append(Problem(text, "none", ref("ServiceChain", chain), about=f"switch {number}"))
         switches.append(ResolvedSwitch(tuple(ports), tuple(problems)))
     return Resolution(key_of(chain), tuple(switches))
 
 
 def _resolve_port(chain: ServiceChain, port: Port, world: NodeWorld) -> ResolvedPort:
     interface = _interface(chain, port.service_interface.match_labels, world)
+    itself = ref("ServiceInterface", interface)
     if virtual_network(interface) is not None:
-        raise _Problem(_is_not_ready(interface, "has a virtual network, cannot be chained on br-sfc bridge"))
+        text = _is_not_ready(interface, "has a virtual network, cannot be chained on br-sfc bridge")
+        raise _Problem(text, "impossible", itself)
     if vlan_of(interface) is not None:
         place = _vlan_place(interface, world)
         if isinstance(place, str):
-            raise _Problem(_is_not_ready(interface, f"is not ready: {place}"))
+            raise _Problem(_is_not_ready(interface, f"is not ready: {place}"), "follows", itself)
         return place
     reason = refusal(interface)
     if reason is not None:
-        raise _Problem(_is_not_ready(interface, f"is not ready: {reason}"))
+        raise _Problem(_is_not_ready(interface, f"is not ready: {reason}"), "follows", itself)
     observed = _observed(interface, world)
     if observed is None or key_of(interface) in world.refused:
-        raise _Problem(_missing(_mark(interface, world), world.refused.get(key_of(interface)), interface))
+        raise _Problem(_missing(_mark(interface, world), world.refused.get(key_of(interface)), interface), "follows", itself)
     problem = _unusable(observed)
     if problem is not None:
-        raise _Problem(problem)
+        raise _Problem(problem, "device", itself)
     return ResolvedPort(key_of(interface), observed)
 
 
@@ -239,16 +268,18 @@ def _missing(mark: str, refused: str | None, interface: ServiceInterface) -> str
 
 
 def _interface(chain: ServiceChain, labels: Mapping[str, str], world: NodeWorld) -> ServiceInterface:
-    namespace = chain.metadata.namespace
+    namespace, wanted = chain.metadata.namespace, go_map(labels)
     found = world.matching(namespace, labels)
     if not found:
-        raise _Problem(f"no serviceInterface in namespace({namespace}) matching labels({go_map(labels)}) on node({world.node}) found")
+        text = f"no serviceInterface in namespace({namespace}) matching labels({wanted}) on node({world.node}) found"
+        raise _Problem(text, "none", about=wanted)
     if len(found) > 1:
         names = ", ".join(sorted(str(key_of(i)) for i in found))
-        raise _Problem(
-            f"expected only one serviceInterface in namespace({namespace}) to match labels({go_map(labels)}) on node({world.node}). "
+        text = (
+            f"expected only one serviceInterface in namespace({namespace}) to match labels({wanted}) on node({world.node}). "
             f"found {len(found)}\ncandidates: {names}; delete the stale ones, or add a label that only one has"
         )
+        raise _Problem(text, "several", *(ref("ServiceInterface", i) for i in found), about=wanted)
     return found[0]
 
 
@@ -260,7 +291,8 @@ def _pod_mark(interface: ServiceInterface, service: ServicePort, world: NodeWorl
         p for p in world.pods if p.metadata.namespace == namespace and carries(p, labels) and p.status.phase not in ("Succeeded", "Failed")
     ]
     if not pods:
-        raise _Problem(f"no pod in namespace({namespace}) matching labels({go_map(labels)}) on node({world.node}) found")
+        text = f"no pod in namespace({namespace}) matching labels({go_map(labels)}) on node({world.node}) found"
+        raise _Problem(text, "none", ref("ServiceInterface", interface), about=service.service_id)
 
     def preference(pod: Pod) -> tuple[bool, bool, bool, str, str]:
         created = pod.metadata.creation_timestamp
@@ -275,30 +307,35 @@ def _pod_mark(interface: ServiceInterface, service: ServicePort, world: NodeWorl
     return pod_dpf_id(key_of(min(pods, key=preference)), service.interface_name)
 
 
-def _claim(resolved: ResolvedPort, use: str, claims: dict[tuple[str, int | None], str]) -> None:
+def _claim(resolved: ResolvedPort, use: _Use, claims: _Claims) -> None:
     place = resolved.port.name, resolved.vlan
     holder = claims.get(place)
+    itself = Ref("ServiceInterface", resolved.interface)
     if holder == use:
-        raise _Problem(f"ServiceInterface {resolved.interface} is named twice in {use}; name it once")
+        text = f"ServiceInterface {resolved.interface} is named twice in {use}; name it once"
+        raise _Problem(text, "switch", itself, about=f"switch {use.switch}")
     if holder is not None:
-        raise _Problem(f"ServiceInterface {resolved.interface} is a port of {holder} already; an interface belongs to one switch")
+        text = f"ServiceInterface {resolved.interface} is a port of {holder} already; an interface belongs to one switch"
+        raise _Problem(text, "switch", itself, Ref("ServiceChain", holder.chain))
     claims[place] = use
 
 
-def _ailments(resolved: ResolvedPort, switch: Switch, world: NodeWorld) -> list[str]:
+def _ailments(resolved: ResolvedPort, switch: Switch, world: NodeWorld) -> list[Problem]:
     """What is wrong with a port that is there."""
-    port = resolved.port
+    port, interface = resolved.port, Ref("ServiceInterface", resolved.interface)
     link = _link_problem(port)
-    found = [] if link is None else [link]
+    found = [] if link is None else [Problem(link, "device", interface)]
     service = service_of(world.by_key[resolved.interface])
     if service is None:
         return found
     pod = next((p for p in world.pods if port.dpf_id == pod_dpf_id(key_of(p), service.interface_name)), None)
     if pod is not None and not pod.ready:
-        found.append(f"pod {key_of(pod)} of service {service.service_id} is not ready: see `kubectl describe pod`")
+        text = f"pod {key_of(pod)} of service {service.service_id} is not ready: see `kubectl describe pod`"
+        found.append(Problem(text, "device", interface))
     if port.mtu is not None and port.mtu != switch.service_mtu:
         whose = f"interface {service.interface_name} of pod {key_of(pod) if pod else '(gone)'}"
-        found.append(f"{whose} has MTU {port.mtu}, its switch asks for {switch.service_mtu}: the pod must be restarted")
+        text = f"{whose} has MTU {port.mtu}, its switch asks for {switch.service_mtu}: the pod must be restarted"
+        found.append(Problem(text, "device", interface))
     return found
 
 

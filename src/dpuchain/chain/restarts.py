@@ -21,6 +21,7 @@ from dpuchain.api.conditions import Finding, find, is_true
 from dpuchain.api.kubernetes import Pod
 from dpuchain.api.meta import key_of
 from dpuchain.api.names import (
+    BLOCKED,
     FAILURE,
     MAX_UNAVAILABLE_ANNOTATION,
     NETWORK_STATUS_ANNOTATION,
@@ -31,10 +32,11 @@ from dpuchain.api.names import (
     SERVICE_MTU_APPLIED,
 )
 from dpuchain.chain.mtu import Claim, PodInterface
-from dpuchain.chain.status import LISTED, cause_of, good, pending
+from dpuchain.chain.status import LISTED, cause_of, good
 
 MARK_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """Of the moment in the annotation that marks a node."""
+NOT_OUR_TURN = "none is begun before this cluster's turn; the DPUServiceChain tells whose it is, and `dpuchain host` passes it on"
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,11 @@ class Place:
     def evictable(self) -> tuple[Pod, ...]:
         """The outdated pods that somebody makes anew when they are gone."""
         return tuple(pod for pod in self.outdated if any(owner.controller for owner in pod.metadata.owner_references))
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether a restart is due that may begin as soon as enough other nodes serve."""
+        return self.since is None and self.observed and bool(self.evictable)
 
     @property
     def observed(self) -> bool:
@@ -208,21 +215,22 @@ class Circumstances:
     """Why an eviction is refused, by the pod's uid."""
     problem: str | None = None
     """What is wrong with the set's annotation."""
+    turn: bool = True
+    """Whether it is the cluster's turn to begin restarts for the set (see `chain.turns`)."""
 
 
 def plan(places: Sequence[Place], about: Circumstances) -> Plan:
     """What to do about a set.
 
     A node is begun only while no more than the limit are without their service, that one included; those that are anyway come first.
-    None is begun while one has not come back in time. What was begun is carried on.
+    None is begun while one has not come back in time, or while it is another cluster's turn. What was begun is carried on.
     """
     end = [place for place in places if place.since is not None and place.ready]
     begun = [place for place in places if place.since is not None]
     begin: list[Place] = []
-    if not any(_overdue(place, about) for place in begun):
+    if about.turn and not any(_overdue(place, about) for place in begun):
         unavailable = {*about.busy, *(place.node for place in places if place.disturbance is not None)}
-        waiting = [place for place in places if place.since is None and place.evictable and place.observed]
-        for place in sorted(waiting, key=lambda place: (place.node not in unavailable, place.node)):
+        for place in sorted((place for place in places if place.can_begin), key=lambda place: (place.node not in unavailable, place.node)):
             if len(unavailable | {place.node}) <= about.limit:
                 unavailable.add(place.node)
                 begin.append(place)
@@ -241,7 +249,10 @@ def next_deadline(places: Iterable[Place], about: Circumstances) -> float | None
 
 
 def finding(places: Sequence[Place], about: Circumstances) -> Finding:
-    """The condition that tells whether each pod has the MTU of its switch, and if not, where the restarts stand."""
+    """The condition that tells whether each pod has the MTU of its switch, and if not, where the restarts stand.
+
+    Its reason tells too whether the set takes part in the turns of the fleet: Blocked if no restart has begun and none may begin now.
+    """
     remaining = [place for place in places if place.outdated or (place.since is not None and not place.ready)]
     if not remaining:
         return _nothing_to_do(places, about)
@@ -249,19 +260,28 @@ def finding(places: Sequence[Place], about: Circumstances) -> Finding:
     lines = [f"{right} of {total} pods are Ready and have the MTU of their switch"]
     if about.problem is not None:
         lines.append(about.problem)
-    overdue = any(_overdue(place, about) for place in remaining)
-    if overdue:
+    reason = _reason(remaining, about)
+    if reason == FAILURE:
         minutes = about.patience.total_seconds() / 60
         lines.append(f"stopped, as a node has not come back within {minutes:g} min; mend it, and the rest goes on by itself:")
     elif about.limit == 0:
         lines.append("nothing is restarted, as maxUnavailable is 0")
+    elif not about.turn and any(place.can_begin for place in remaining):
+        lines.append(NOT_OUR_TURN)
     entries = [f"* Node: {place.node}\n  {_standing(place, about)}" for place in sorted(remaining, key=_urgency)]
     lines += entries[:LISTED]
     if len(entries) > LISTED:
         lines.append(f"* and {len(entries) - LISTED} more")
     lines += _held_up_by(places, about)
-    text = "\n".join(lines)
-    return Finding(SERVICE_MTU_APPLIED, "False", FAILURE, text) if overdue else pending(SERVICE_MTU_APPLIED, text)
+    return Finding(SERVICE_MTU_APPLIED, "False", reason, "\n".join(lines))
+
+
+def _reason(remaining: Iterable[Place], about: Circumstances) -> str:
+    """Whether the restarts that remain have stopped, go on or will by themselves, or cannot."""
+    if any(_overdue(place, about) for place in remaining):
+        return FAILURE
+    goes_on = any(place.since is not None or (place.can_begin and about.limit > 0) for place in remaining)
+    return PENDING if goes_on else BLOCKED
 
 
 def _nothing_to_do(places: Iterable[Place], about: Circumstances) -> Finding:

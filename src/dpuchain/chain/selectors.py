@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from dpuchain.api.meta import LabelSelector, LabelSelectorRequirement
 
@@ -51,3 +52,58 @@ def _problem_of(requirement: LabelSelectorRequirement) -> str | None:
     if not takes_values and requirement.values:
         return f"operator {requirement.operator} of key {requirement.key!r} takes no values; remove {list(requirement.values)}"
     return None
+
+
+class Requirement(NamedTuple):
+    """One thing that a selector asks for, in the form in which two that ask for the same are equal."""
+
+    key: str
+    operator: str
+    values: frozenset[str]
+
+    def __str__(self) -> str:
+        if self.operator == "Exists":
+            return self.key
+        if self.operator == "DoesNotExist":
+            return f"!{self.key}"
+        listed = ",".join(sorted(self.values))
+        if self.operator == "In":
+            return f"{self.key}={listed}" if len(self.values) == 1 else f"{self.key} in ({listed})"
+        return f"{self.key} notin ({listed})"
+
+
+Requirements = frozenset[Requirement]
+"""All that a selector asks for; nothing where it picks everything. Two selectors with equal ones pick the same objects."""
+
+
+def requirements(selector: LabelSelector | None) -> Requirements:
+    """What `selector` asks for."""
+    if selector is None:
+        return frozenset()
+    exact = (Requirement(key, "In", frozenset([value])) for key, value in selector.match_labels.items())
+    others = (Requirement(item.key, item.operator, frozenset(item.values)) for item in selector.match_expressions)
+    return frozenset((*exact, *others))
+
+
+def implies(narrow: Requirements, wide: Requirements) -> bool:
+    """Whether whatever has `narrow` has `wide`, as can be seen from the two alone. False does not say that the contrary is the case."""
+    return all(any(_suffices(have, need) for have in narrow) for need in wide)
+
+
+def _suffices(have: Requirement, need: Requirement) -> bool:
+    if have == need:
+        return True
+    if have.key != need.key:
+        return False
+    if have.operator == "In":
+        return (
+            (need.operator == "In" and have.values <= need.values)
+            or (need.operator == "NotIn" and not have.values & need.values)
+            or need.operator == "Exists"
+        )
+    return need.operator == "NotIn" and (have.operator == "DoesNotExist" or (have.operator == "NotIn" and need.values <= have.values))
+
+
+def described(wanted: Requirements) -> str:
+    """`wanted` as kubectl takes selectors; empty where nothing is asked for."""
+    return ",".join(sorted(map(str, wanted)))

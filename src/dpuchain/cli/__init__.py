@@ -11,12 +11,14 @@ from typing import ClassVar
 import click
 
 COMMANDS = {
+    "admission": "Refuse objects that cannot work, and warn of those that do not work yet.",
     "agent": "Carry out this node's chains on its Open vSwitch, and answer the CNI.",
     "check": "Go through clusters, agents, switches, CNI, charts, MTU and certificates, and say what is wrong.",
     "describe": "Show a chain, interface, service or node down to ports, links, flows and packets.",
     "dpu": "Make the node objects of a DPU cluster from its sets.",
     "host": "Carry chains, interfaces and services from the host cluster to the DPU clusters.",
     "lab": "Raise, use and take down a rack of virtual DPUs on this machine.",
+    "plan": "Tell what applying, or deleting, manifests would do.",
     "trace": "Tell where a frame goes that comes in by an interface of a DPU, hop by hop.",
 }
 """Each command, with what `dpuchain --help` says of it; the module of the same name holds it as `command`."""

@@ -27,7 +27,8 @@ def _limit(_context: click.Context, _option: click.Parameter, text: str) -> Limi
     show_default=True,
     metavar="NODES|PERCENT%",
     callback=_limit,
-    help="How many nodes of the cluster may be without their service at a time while pods are restarted for a new serviceMTU.",
+    help="How many nodes may be without their service at a time while pods are restarted for a new serviceMTU: of the whole fleet, whose "
+    "DPU clusters take turns. A percentage is of this cluster's nodes.",
 )
 @click.option(
     "--restart-deadline",

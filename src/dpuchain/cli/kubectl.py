@@ -14,7 +14,7 @@ from click.shell_completion import ShellComplete
 
 from dpuchain.cli import COMMANDS, LazyGroup
 
-FOR_PEOPLE = ("check", "describe", "trace")
+FOR_PEOPLE = ("check", "describe", "plan", "trace")
 """Commands that are part of the plugin; the others are processes."""
 NO_FILES = ":4"
 """What kubectl takes as the last line: the shell shall not offer files besides (cobra's ShellCompDirectiveNoFileComp)."""

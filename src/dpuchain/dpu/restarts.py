@@ -17,11 +17,11 @@ import structlog
 
 from dpuchain.api.chain import ServiceChain, ServiceChainSet
 from dpuchain.api.conditions import Finding
-from dpuchain.api.kinds import POD, SERVICE_CHAIN
+from dpuchain.api.kinds import POD, SERVICE_CHAIN, SERVICE_CHAIN_SET
 from dpuchain.api.kubernetes import Pod
 from dpuchain.api.meta import Object, ObjectKey, key_of
 from dpuchain.api.names import DPU_FIELD_OWNER, RESTARTING_ANNOTATION
-from dpuchain.chain import restarts
+from dpuchain.chain import restarts, turns
 from dpuchain.chain.expand import set_of_child
 from dpuchain.chain.mtu import Claim, PodInterface, claims
 from dpuchain.chain.restarts import MARK_FORMAT, Circumstances, Limit, Place
@@ -132,6 +132,13 @@ class Restarts:
             return None
         about = self._circumstances(parent)
         plan = restarts.plan(self._places(key), about)
+        if plan.begin:  # the API server has the last word on that: a cache that is behind may show a turn that is over
+            try:
+                parent = await self._client.get(SERVICE_CHAIN_SET, key)
+            except NotFound:
+                return None
+            about = self._circumstances(parent)
+            plan = restarts.plan(self._places(key), about)
         for chain in plan.end:
             await self._mark(chain, None)
         for chain in plan.begin:
@@ -154,6 +161,7 @@ class Restarts:
             patience=self._settings.patience,
             refused=self._refused,
             problem=problem,
+            turn=turns.has_turn(parent),
         )
 
     def _busy(self) -> Iterable[str]:

@@ -27,6 +27,7 @@ from dpuchain.kube.errors import Invalid, KubeError, NotFound
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
 from dpuchain.runtime.bucket import TokenBuckets
 from dpuchain.runtime.clock import Clock
+from dpuchain.runtime.convergence import Convergence
 from dpuchain.runtime.fanout import FanOut
 
 BURST, PACE_SECONDS = 3, 1.0
@@ -63,6 +64,7 @@ class SetLoop:
         self._children = Children(kind, objects)
         self._reporter: StatusReporter[Any] = StatusReporter(client, kind.resource, DPU_FIELD_OWNER)
         self._reports = TokenBuckets(BURST, PACE_SECONDS)
+        self._convergence = Convergence(kind.resource.kind, clock)
         self._ledgers: dict[ObjectKey, Ledger] = {}
         self._unseen: defaultdict[ObjectKey, set[str]] = defaultdict(set)
         """Nodes on which something has happened since a set was looked at."""
@@ -137,6 +139,7 @@ class SetLoop:
         self._unseen.pop(key, None)
         self._reporter.forget(key)
         self._reports.forget(key)
+        self._convergence.forget(key)
 
     async def _carry_out(self, parent: Any) -> float | None:
         key = key_of(parent)
@@ -187,6 +190,7 @@ class SetLoop:
     async def _report(self, parent: Any, ledger: Ledger) -> float | None:
         """Write the set's status, or say after how many seconds it is due. What is settled is told at once."""
         key, tally, now = key_of(parent), ledger.tally, self._clock.monotonic()
+        self._convergence.saw(parent, parent.status.observed_generation, ready=tally.complete)
         if not tally.complete and (wait := self._reports.wait(key, now)) > 0:
             return wait
         problem = self._problem(parent) or next(iter(ledger.refused.values()), None)

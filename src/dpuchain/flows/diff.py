@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from dpuchain.flows.compile import FORWARD, LEARNED
 from dpuchain.flows.model import Flow, FlowChanges, FlowState, Flush, Load
-from dpuchain.flows.pipeline import COOKIE, HINT, LARGEST_PORT, LEARNED_KIND, METADATA, cookie
+from dpuchain.flows.pipeline import COOKIE, HINT, LARGEST_PORT, LEARNED_KIND, METADATA, OURS, OURS_MASK, ROUND, cookie, round_of
 
 _EXACTLY = (1 << COOKIE.width) - 1
 _NOWHERE = (-1, -1)
@@ -19,13 +19,16 @@ def diff(actual: FlowState, desired: FlowState) -> FlowChanges:
     Entries that the switch learned are never added. Those that point at a port which is, in `desired`, no port of their switch are
     deleted: one by one where `actual` shows them, and by their cookie for every port that leaves its switch, since entries may have been
     learned after `actual` was read. The cookie does not tell the VLANs of a port apart: those that stay learn anew.
+
+    What another round has left goes by its round, for the same reason, and because its tables may mean something else.
     """
     if actual.flows == desired.flows and not actual.learned:
         return FlowChanges()
-    have = {flow.key: flow for flow in actual.flows}
+    have = {flow.key: flow for flow in actual.flows if round_of(flow.cookie) == ROUND}
     want = {flow.key: flow for flow in desired.flows}
     members = _members(desired.flows)
-    flush = {_entries_behind(place) for place in _members(actual.flows) - members}
+    flush = {_entries_behind(place) for place in _members(have.values()) - members}
+    flush |= {_round(number) for number in {round_of(flow.cookie) for flow in actual.flows} - {ROUND}}
     flushed = {pattern.cookie for pattern in flush}
     stale = [flow for flow in actual.learned if flow.cookie not in flushed and not _is_true(flow, members)]
     return FlowChanges(
@@ -63,6 +66,11 @@ def _place(flow: Flow) -> tuple[int, int]:
 def _entries_behind(place: tuple[int, int]) -> Flush:
     mark, hint = place
     return Flush(LEARNED, cookie(LEARNED_KIND, METADATA["owner"].read(mark), HINT["port"].read(hint)), _EXACTLY)
+
+
+def _round(number: int) -> Flush:
+    field = COOKIE["round"]
+    return Flush(None, OURS | field.place(number), OURS_MASK | field.mask)
 
 
 def _is_true(entry: Flow, members: set[tuple[int, int]]) -> bool:

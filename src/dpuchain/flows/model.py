@@ -138,16 +138,19 @@ class Flow(Struct, frozen=True, gc=False):
 
 
 class Flush(Struct, frozen=True, gc=False):
-    """All entries of `table` whose cookie equals `cookie` in the bits of `mask` shall go."""
+    """All entries of `table`, or of every table (None), whose cookie equals `cookie` in the bits of `mask` shall go."""
 
-    table: int
+    table: int | None
     cookie: int
     mask: int
 
 
 @dataclass(frozen=True)
 class FlowState:
-    """The flows of one bridge that are ours: those compiled, and the entries that the switch learned by them."""
+    """The flows of one bridge that are ours: those compiled, and the entries that the switch learned by them.
+
+    What another round has left, be it compiled or learned, counts among `flows`.
+    """
 
     flows: frozenset[Flow] = frozenset()
     learned: frozenset[Flow] = frozenset()

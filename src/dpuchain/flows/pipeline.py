@@ -27,10 +27,10 @@ STATIC_KIND = 1
 LEARNED_KIND = 2
 PROBE_KIND = 3
 
-# Twelve bits that say "dpuchain". With the round and the kind, one foreign cookie of 524,288 looks like ours if foreign ones are drawn at
-# random.
+# Twelve bits that say "dpuchain". With the kind, one foreign cookie of 32,768 looks like ours if foreign ones are drawn at random.
 BRAND = 0xD9C
-# Raised when a later version lays out tables or registers in another way, so that it can tell flows of an earlier one.
+# Raised when a later version lays out tables or registers in another way. Flows of another round, earlier or later, are ours, and never
+# stay beside those of this one: whoever is upgraded, or taken back, exchanges them all at once (`diff`).
 ROUND = 1
 
 # Seconds for which a station is remembered after it was last seen as a source: the usual ageing time of a bridge (IEEE 802.1Q, 8.8.3). Each
@@ -49,7 +49,7 @@ COOKIE = Layout(
     64,
     (
         BitField("brand", 52, 12, "0xd9c: the flow is dpuchain's. Flows without it are neither changed nor deleted."),
-        BitField("round", 48, 4, "Version of this pipeline's layout."),
+        BitField("round", 48, 4, "Version of this pipeline's layout. Flows of another round are replaced in one bundle."),
         BitField(
             "kind", 44, 4, "1 for a flow that was compiled, 2 for an entry that the switch learned, 3 for one that catches probe frames."
         ),
@@ -126,13 +126,14 @@ PIPELINE = Pipeline(
     layouts=(COOKIE, METADATA, HINT, ORIGIN, TARGET),
 )
 
-OURS_MASK = COOKIE["brand"].mask | COOKIE["round"].mask
-OURS = COOKIE["brand"].place(BRAND) | COOKIE["round"].place(ROUND)
+OURS_MASK = COOKIE["brand"].mask
+OURS = COOKIE["brand"].place(BRAND)
 
 
 def cookie(kind: int, owner: int, port: int = 0) -> int:
     """Cookie of a flow of `kind` that serves `port` (0: a whole switch) of the chain with number `owner`."""
-    return OURS | COOKIE["kind"].place(kind) | COOKIE["owner"].place(owner) | COOKIE["port"].place(port)
+    head = OURS | COOKIE["round"].place(ROUND) | COOKIE["kind"].place(kind)
+    return head | COOKIE["owner"].place(owner) | COOKIE["port"].place(port)
 
 
 def register(port: SwitchPort) -> int:
@@ -141,13 +142,18 @@ def register(port: SwitchPort) -> int:
 
 
 def is_ours(value: int) -> bool:
-    """Whether a flow with this cookie is dpuchain's to change."""
+    """Whether a flow with this cookie is dpuchain's to change, whichever round it is of."""
     return value & OURS_MASK == OURS and COOKIE["kind"].read(value) in (STATIC_KIND, LEARNED_KIND)
 
 
 def is_probe(value: int) -> bool:
     """Whether a flow with this cookie catches probe frames; it goes by itself and is nobody's to repair."""
     return value & OURS_MASK == OURS and COOKIE["kind"].read(value) == PROBE_KIND
+
+
+def round_of(value: int) -> int:
+    """Which round a cookie of ours is of."""
+    return COOKIE["round"].read(value)
 
 
 def metadata(owner: int, switch: int) -> int:

@@ -16,11 +16,11 @@ from dpuchain.chain.project import cluster_selector, is_from, is_ours, owner_con
 from dpuchain.chain.selectors import problem as selector_problem
 from dpuchain.host.kinds import ProjectedKind
 from dpuchain.host.members import Member
-from dpuchain.host.world import HostObjects
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import AlreadyExists, KubeError, NotFound
 from dpuchain.kube.patches import needs_apply
 from dpuchain.runtime.errors import Unfinished
+from dpuchain.runtime.host_objects import HostObjects
 
 _log = structlog.get_logger(__name__)
 

@@ -11,14 +11,14 @@ from dpuchain.chain.project import concerns
 from dpuchain.chain.release import release_name
 from dpuchain.host.delivery import Delivery, Source
 from dpuchain.host.members import Member, Members
-from dpuchain.host.projection import Projection
+from dpuchain.host.projection import Projection, Remark, no_remark
 from dpuchain.host.releases import OWNER_LABEL, RELEASE_NAME
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
-from dpuchain.host.world import HostObjects
 from dpuchain.kube.cache import Change
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.controller import Controller
+from dpuchain.runtime.host_objects import HostObjects
 
 WORKERS = 4
 """Objects whose status is looked at at once."""
@@ -35,14 +35,13 @@ class ProjectedLoops:
     another.
     """
 
-    def __init__(self, source: Source, members: Members, clock: Clock) -> None:
+    def __init__(self, source: Source, members: Members, clock: Clock, remark: Remark = no_remark) -> None:
         self._source = source
         self._clock = clock
         self._deliveries: dict[ObjectKey, Delivery] = {}
         self._to: dict[ObjectKey, Controller[ObjectKey]] = {}
-        self._status: Controller[ObjectKey] = Controller(
-            source.kind.resource.plural, Projection(source, members, self._deliveries, clock).reconcile, clock=clock, workers=WORKERS
-        )
+        projection = Projection(source, members, self._deliveries, clock, remark)
+        self._status: Controller[ObjectKey] = Controller(source.kind.resource.plural, projection.reconcile, clock=clock, workers=WORKERS)
         source.cache.subscribe(lambda change: self.look(change.key))
 
     async def run(self) -> None:

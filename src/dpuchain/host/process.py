@@ -8,17 +8,18 @@ from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.host.delivery import Source
 from dpuchain.host.helm import Helm
-from dpuchain.host.identity import cluster_identity
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.loops import ProjectedLoops, ServiceLoop
 from dpuchain.host.members import Members
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
-from dpuchain.host.world import HostObjects
+from dpuchain.host.turns import Turns
 from dpuchain.kube.client import Client, Fence
+from dpuchain.kube.identity import cluster_identity
 from dpuchain.kube.leases import Election
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.health import serve
+from dpuchain.runtime.host_objects import HostObjects
 
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 
@@ -43,11 +44,14 @@ async def _work(client: Client, objects: HostObjects, helm: Helm, fence: Fence =
     host = Target.of_host(client, helm.host)
     members = Members(client, objects.clusters, fence)
     identity = await cluster_identity(client)
-    chains, interfaces = (ProjectedLoops(Source(kind, client, objects, identity), members, clock) for kind in (CHAINS, INTERFACES))
+    turns = Turns(client, members, identity, clock)
+    chains = ProjectedLoops(Source(CHAINS, client, objects, identity), members, clock, turns.remark)
+    interfaces = ProjectedLoops(Source(INTERFACES, client, objects, identity), members, clock)
     services = ServiceLoop(Services(client, objects, members, host, helm, clock), objects, host, clock)
-    for loop in (chains, interfaces, services):
+    turns.subscribe(chains.look)
+    for loop in (chains, interfaces, services, turns):
         members.subscribe(loop.joined, loop.cluster_changed, loop.look_at_all)
     objects.configs.subscribe(lambda _: chains.look_at_all())
     async with asyncio.TaskGroup() as group:
-        for runner in (members, chains, interfaces, services):
+        for runner in (members, chains, interfaces, services, turns):
             group.create_task(runner.run())

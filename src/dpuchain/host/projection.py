@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import structlog
 
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import HOST_FIELD_OWNER
+from dpuchain.chain.fields import CLUSTER_SELECTOR
 from dpuchain.chain.project import cluster_selector, is_ours, selects
 from dpuchain.chain.selectors import problem as selector_problem
 from dpuchain.chain.status import InCluster, Unready, awaiting, cause_of, summarize_clusters
@@ -19,24 +20,34 @@ from dpuchain.kube.events import EventRecorder
 from dpuchain.kube.patches import needs_apply
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
 from dpuchain.runtime.clock import Clock
+from dpuchain.runtime.convergence import Convergence
 
-DEPRECATED = "spec.clusterSelector is deprecated: use spec.dpuClusterSelector, which wins where both are set"
+Remark: TypeAlias = Callable[[ObjectKey, Any], str | None]
+"""What a set in a DPU cluster waits for, its own conditions aside; None if it waits for nothing."""
 
 _log = structlog.get_logger(__name__)
+
+
+def no_remark(_cluster: ObjectKey, _live: Any) -> None:
+    """Of a kind whose sets wait for nothing."""
 
 
 class Projection:
     """Brings back what became of an object in each DPU cluster, and lets it go when nothing of it is left in any."""
 
-    def __init__(self, source: Source, members: Members, deliveries: Mapping[ObjectKey, Delivery], clock: Clock) -> None:
+    def __init__(
+        self, source: Source, members: Members, deliveries: Mapping[ObjectKey, Delivery], clock: Clock, remark: Remark = no_remark
+    ) -> None:
         """`deliveries` are those to the connected clusters, by cluster."""
         self._source = source
         self._kind = source.kind
         self._members = members
         self._deliveries = deliveries
         self._clock = clock
+        self._remark = remark
         self._reporter: StatusReporter[Any] = StatusReporter(source.client, source.kind.resource, HOST_FIELD_OWNER)
         self._events = EventRecorder(source.client, HOST_FIELD_OWNER)
+        self._convergence = Convergence(source.kind.resource.kind, clock)
         self._warned: dict[ObjectKey, str] = {}
         """The uids of the objects that were warned of the deprecated field."""
 
@@ -46,6 +57,7 @@ class Projection:
         if item is None:
             self._reporter.forget(key)
             self._warned.pop(key, None)
+            self._convergence.forget(key)
             return
         try:
             if item.metadata.deletion_timestamp is not None:
@@ -61,7 +73,7 @@ class Projection:
         """Tell once of each object that has the deprecated field; a later process tells it in the same Event."""
         if item.spec.cluster_selector is not None and self._warned.get(key_of(item)) != item.metadata.uid:
             self._warned[key_of(item)] = item.metadata.uid
-            await self._events.record(self._kind.resource, item, "Warning", "DeprecatedField", DEPRECATED, self._clock.now())
+            await self._events.record(self._kind.resource, item, "Warning", "DeprecatedField", CLUSTER_SELECTOR, self._clock.now())
 
     async def _tell(self, item: Any) -> None:
         """Write what is the case in the clusters, once it is known of each whether it can be used."""
@@ -79,6 +91,7 @@ class Projection:
                 elif member is not None and self._is_there(item, member):
                     stale.append(key_of(cluster))
         findings = summarize_clusters(self._kind.reconciled, self._kind.ready, selected, stale, problem)
+        self._convergence.saw(item, item.status.observed_generation, ready=all(finding.status == "True" for finding in findings))
         await self._reporter.report(item, findings, self._clock.now())
 
     def _in(self, cluster: ObjectKey, member: Member | None, trouble: str | None, item: Any) -> InCluster:
@@ -95,7 +108,8 @@ class Projection:
         if live.metadata.deletion_timestamp is not None:
             return InCluster(cluster, key, None, "is being deleted; it is made again when it is gone", up_to_date=False)
         up_to_date = not needs_apply(self._source.wanted(item), live)
-        return InCluster(cluster, key, None, cause_of(live, live.status.conditions), up_to_date)
+        causes = (cause_of(live, live.status.conditions), self._remark(cluster, live))
+        return InCluster(cluster, key, None, "\n".join(filter(None, causes)) or None, up_to_date)
 
     def _outcome(self, cluster: ObjectKey, item: Any) -> Outcome | None:
         """What came of the last look at the object's set in a cluster; None if there was none yet."""

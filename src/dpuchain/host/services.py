@@ -22,12 +22,12 @@ from dpuchain.host.helm import Helm
 from dpuchain.host.members import Members
 from dpuchain.host.releases import Releases, records_of, unready_in
 from dpuchain.host.targets import HOST_CLUSTER, Target
-from dpuchain.host.world import HostObjects
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import NotFound
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.errors import Unfinished
+from dpuchain.runtime.host_objects import HostObjects
 
 WAITING = "nothing is installed or changed before the service's fields and interfaces are right"
 

@@ -25,11 +25,15 @@ class ControlGroup:
 
     def enter(self) -> None:
         """Put the calling process, and with it all that it starts from now on, into the group. Raises `LabError` if none can be made."""
+        self.take(os.getpid())
+
+    def take(self, pid: int) -> None:
+        """Put a process, and with it all that it starts from now on, into the group. Raises `LabError` if none can be made."""
         for hierarchy in hierarchies():
             group = hierarchy / self.name / "processes"
             with contextlib.suppress(OSError):  # a hierarchy may be read-only or need settings; one is enough
                 group.mkdir(parents=True, exist_ok=True)
-                (group / "cgroup.procs").write_text(str(os.getpid()))
+                (group / "cgroup.procs").write_text(str(pid))
                 return
         raise _no_group()
 

@@ -15,7 +15,7 @@ import msgspec
 from dpuchain.lab import remains
 from dpuchain.lab.errors import LabError
 from dpuchain.lab.process import tail
-from dpuchain.lab.supervisor import Event
+from dpuchain.lab.supervisor import Event, Request, encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -57,9 +57,27 @@ async def down(layout: Layout) -> bool:
 async def status(layout: Layout) -> list[Event]:
     """Return one event for each process of the rack. Raises `LabError` if no rack is up."""
     try:
-        return [event async for event in _ask(layout, "status")]
+        return [event async for event in _ask(layout, Request("status"))]
     except OSError:
-        raise LabError(f"no rack is up in {layout.directory}", "raise one with `dpuchain lab up`") from None
+        raise _no_rack(layout) from None
+
+
+async def reboot(layout: Layout, dpu: str, *, keep_database: bool, report: Report) -> None:
+    """Crash a DPU and boot it; returns when the rack is ready again. Raises `LabError`."""
+    try:
+        async for event in _ask(layout, Request("reboot", dpu, keep_database)):
+            if event.kind == "up":
+                return
+            if event.kind == "failed":
+                raise LabError(event.text, event.remedy)
+            report(event.text)
+    except OSError:
+        raise _no_rack(layout) from None
+    raise LabError(f"the supervisor ended; the end of {layout.supervisor_log}:\n{tail(layout.supervisor_log)}")
+
+
+def _no_rack(layout: Layout) -> LabError:
+    return LabError(f"no rack is up in {layout.directory}", "raise one with `dpuchain lab up`")
 
 
 @contextlib.contextmanager
@@ -78,17 +96,17 @@ async def _converges(layout: Layout, shape: Shape, report: Report) -> bool:
     if layout.shape != shape:
         return False
     with contextlib.suppress(OSError):
-        async for event in _ask(layout, "converge"):
+        async for event in _ask(layout, Request("converge")):
             if event.kind == "up":
                 return True
             report(event.text)
     return False
 
 
-async def _ask(layout: Layout, request: str) -> AsyncIterator[Event]:
+async def _ask(layout: Layout, request: Request) -> AsyncIterator[Event]:
     reader, writer = await asyncio.open_unix_connection(str(layout.supervisor_socket))
     try:
-        writer.write(f"{request}\n".encode())
+        writer.write(encode(request))
         async for line in reader:
             yield msgspec.json.decode(line, type=Event)
     finally:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpuchain.lab import node
+from dpuchain.lab import containers, node
+from dpuchain.lab.cgroups import ControlGroup
 from dpuchain.lab.openvswitch import OpenVSwitch
 from dpuchain.lab.process import Command, Process, run, tail
 
@@ -20,31 +23,39 @@ if TYPE_CHECKING:
 DEBIAN_PLUGINS = Path("/usr/lib/cni")
 PLUGINS = ("bridge", "host-local", "loopback")
 START_TIMEOUT = 60.0
-PRIVATE_MOUNTS = """
+HOLDER = "sleep"
+PRIVATE_MOUNTS = f"""
 set -e
 mkdir -p /var/lib/cni
-for place in /run /var/log /var/lib/cni; do mount -t tmpfs dpuchain "$place"; done
-exec "$@"
+for place in /run /var/log; do mount -t tmpfs dpuchain "$place"; done
+mount --bind "$1" /var/lib/cni
+exec {HOLDER} infinity
 """
-"""containerd and kubelet keep sockets, results and links in fixed places; each DPU has these to itself, and they vanish with its processes.
+"""containerd and kubelet keep sockets, results and links in fixed places; each DPU has these to itself: one process holds them, the others
+share its mount namespace.
 
-So do all mounts of its pods, since they are made in the same mount namespace.
+All but the CNI's results vanish with that process and with those that share its mounts, as at a reboot. So do the mounts of its pods.
 """
 
 
 class Dpu:
-    """DPU `number` (from 1) of a rack, a Node of the same name in its cluster. Its namespace must exist and be wired."""
+    """DPU `number` (from 1) of a rack, a Node of the same name in its cluster. Its namespace must exist and be wired.
 
-    def __init__(self, number: int, directory: Path, namespace: str, address: str, toolchain: Toolchain) -> None:
+    containerd and what it starts, containers aside, are in a control group of its own within `control_group`.
+    """
+
+    def __init__(self, number: int, directory: Path, namespace: str, address: str, toolchain: Toolchain, control_group: str) -> None:
         self.name = f"dpu-{number}"
         self.number = number
         self.directory = directory
         self.namespace = namespace
         self.address = address
         self.switch = OpenVSwitch(self.name, directory, namespace=namespace)
+        self.mounts: Process | None = None
         self.containerd: Process | None = None
         self.kubelet: Process | None = None
         self._toolchain = toolchain
+        self._group = ControlGroup(f"{control_group}/{self.name}")
 
     @property
     def cni_socket(self) -> Path:
@@ -54,21 +65,21 @@ class Dpu:
     @property
     def processes(self) -> list[Process]:
         """What runs of it."""
-        return [process for process in (*self.switch.processes, self.containerd, self.kubelet) if process is not None]
+        return [process for process in (*self.switch.processes, self.mounts, self.containerd, self.kubelet) if process is not None]
 
     async def start(self, image: Path) -> None:
         """Start Open vSwitch and containerd, and give containerd the image: all that needs no cluster yet."""
         self.directory.mkdir(parents=True, exist_ok=True)
         await asyncio.gather(self.switch.start(), self._start_containerd(image))
 
-    async def join(self, cluster: Cluster, control_group: str) -> None:
+    async def join(self, cluster: Cluster) -> None:
         """Start the kubelet, which makes the Node in the cluster; returns as soon as it runs, not when the Node is Ready."""
         await self._toolchain.provide("kubelet", "multus")
         self._write_cni(cluster)
         user = f"system:node:{self.name}"
         kubeconfig = cluster.write_kubeconfig(self.directory / "kubelet.kubeconfig", user, ("system:nodes",))
         configuration = self.directory / "kubelet.json"
-        configuration.write_text(json.dumps(node.kubelet(self.directory, self.address, cluster.authority.certificate, control_group)))
+        configuration.write_text(json.dumps(node.kubelet(self.directory, self.address, cluster.authority.certificate, self._group.name)))
         root = self.directory / "kubelet"
         arguments = [
             self._toolchain.path("kubelet"),
@@ -79,34 +90,55 @@ class Dpu:
             f"--hostname-override={self.name}",
             f"--node-ip={self.address}",
         ]
-        mounts_of = self.containerd.pid if self.containerd else 0
-        command = Command(f"{self.name}/kubelet", arguments, namespace=self.namespace, mounts_of=mounts_of)
+        command = Command(f"{self.name}/kubelet", arguments, namespace=self.namespace, mounts_of=self.mounts)
         self.kubelet = Process.start(command, self.directory / "kubelet.log")
 
-    async def stop(self) -> None:
-        """End its own processes. Pods and their shims outlive them: whoever owns the control group ends those."""
-        if self.kubelet:
-            await self.kubelet.stop(grace=2)
-        if self.containerd:
-            await self.containerd.stop(grace=2)
-        await self.switch.stop()
+    async def crash(self) -> None:
+        """End all that runs of it at once, its pods included, as a loss of power does; what is on disk stays."""
+        await asyncio.gather(*(process.stop(first=signal.SIGKILL) for process in self.processes))
+        await asyncio.to_thread(self._group.kill)
+        await asyncio.to_thread(containers.end, self.directory)
+
+    async def boot(self) -> None:
+        """Start again what `crash` has ended."""
+        shutil.rmtree(containers.state(self.directory))  # in memory, on a machine of its own
+        await asyncio.gather(self.switch.start(), self._start_pods_again())
+
+    async def _start_pods_again(self) -> None:
+        assert self.mounts is not None, "has been started"
+        assert self.containerd is not None, "has been started"
+        assert self.kubelet is not None, "has joined a cluster"
+        self.mounts.start_again()
+        await _holds_mounts(self.mounts)
+        self.containerd.start_again()
+        await self._listens(self.containerd)
+        self.kubelet.start_again()
 
     def log_tails(self) -> dict[str, str]:
         """Return the end of each log, by file name."""
         return {log.name: tail(log) for log in sorted(self.directory.glob("*.log"))}
 
     async def _start_containerd(self, image: Path) -> None:
+        results, temporary = self.directory / "cni" / "results", self.directory / "tmp"
+        results.mkdir(parents=True)
+        temporary.mkdir()
+        holder = ["unshare", "--mount", "--propagation", "private", "sh", "-c", PRIVATE_MOUNTS, "mounts", str(results)]
+        self.mounts = Process.start(Command(f"{self.name}/mounts", holder, namespace=self.namespace), self.directory / "mounts.log")
+        await _holds_mounts(self.mounts)
         configuration = self.directory / "containerd.toml"
         configuration.write_text(node.containerd(self.directory))
-        temporary = self.directory / "tmp"
-        temporary.mkdir(exist_ok=True)
-        program = ["containerd", f"--config={configuration}"]
-        arguments = ["unshare", "--mount", "--propagation", "private", "sh", "-c", PRIVATE_MOUNTS, "containerd", *program]
-        command = Command(f"{self.name}/containerd", arguments, {"TMPDIR": str(temporary)}, self.namespace)
+        arguments, environment = ["containerd", f"--config={configuration}"], {"TMPDIR": str(temporary)}
+        command = Command(f"{self.name}/containerd", arguments, environment, self.namespace, self.mounts, self._group)
         self.containerd = Process.start(command, self.directory / "containerd.log")
-        socket = self.directory / "containerd.sock"
-        await self.containerd.until(lambda: _listens(socket), "listening", START_TIMEOUT)
-        await run("ctr", f"--address={socket}", "--namespace=k8s.io", "images", "import", "--snapshotter=native", str(image))
+        await self._listens(self.containerd)
+        await run("ctr", f"--address={self._socket}", "--namespace=k8s.io", "images", "import", "--snapshotter=native", str(image))
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "containerd.sock"
+
+    async def _listens(self, containerd: Process) -> None:
+        await containerd.until(lambda: _listens(self._socket), "listening", START_TIMEOUT)
 
     def _write_cni(self, cluster: Cluster) -> None:
         """Fill the directories of CNI plugins and configurations; containerd takes up the latter as soon as it appears."""
@@ -124,6 +156,15 @@ class Dpu:
         (cni / "default.conf").write_text(json.dumps(node.default_network(self.directory, self.number)))
         kubeconfig = cluster.write_kubeconfig(cni / "multus.kubeconfig", f"multus-{self.name}", ("system:masters",))
         (cni / "net.d" / "00-multus.conf").write_text(json.dumps(node.multus(self.directory, kubeconfig)))
+
+
+async def _holds_mounts(process: Process) -> None:
+    """Wait until the mounts are made: who came before would have those of the machine."""
+
+    async def holds() -> bool:
+        return Path(f"/proc/{process.pid}/comm").read_text().strip() == HOLDER
+
+    await process.until(holds, "holding the mounts", START_TIMEOUT)
 
 
 async def _listens(socket: Path) -> bool:

@@ -33,6 +33,8 @@ HOSTS = IPv4Network("198.51.100.0/24")
 HIGH_SPEED_MTU = 9216
 HOST_MTU = 1500
 MOST_DPUS = 99
+HARDWARE = ("eth0", "p0", "pf0hpf")
+"""The devices that a DPU has by itself."""
 FABRIC = "fabric"
 FABRIC_ADDRESS = HOSTS[254]
 """Of the fabric itself, so that a host alone has somebody to speak with."""
@@ -82,22 +84,38 @@ class Network:
         dpu, host, fabric = names.namespace(f"dpu-{number}"), names.namespace(f"host-{number}"), names.namespace(FABRIC)
         await asyncio.gather(self._add_namespace(dpu), self._add_namespace(host))
         link = names.management_link(number)
-        prefix = self._management(0).compressed and (self.subnet.prefixlen if self.subnet else 24)
         await ip(
             f"link add {link} type veth peer name eth0 netns {dpu}",
             f"link set {link} master {names.bridge} up",
             f"link add p0 netns {dpu} mtu {HIGH_SPEED_MTU} type veth peer name dpu-{number} netns {fabric} mtu {HIGH_SPEED_MTU}",
             f"link add pf0hpf netns {dpu} mtu {HIGH_SPEED_MTU} type veth peer name pf0 netns {host} mtu {HOST_MTU}",
         )
-        address = f"{self.dpu_address(number)}/{prefix}"
         await asyncio.gather(
-            ip(f"address add {address} dev eth0", "link set eth0 up", "link set p0 up", "link set pf0hpf up", namespace=dpu),
+            self._set_up(number),
             ip(f"address add {host_address(number)}/{HOSTS.prefixlen} dev pf0", "link set pf0 up", namespace=host),
             ip(f"link set dpu-{number} master fabric up", namespace=fabric),
         )
-        # The userspace datapath sends what it got: a checksum left to the other end's hardware would never be made.
-        offloads = ((dpu, "p0"), (dpu, "pf0hpf"), (host, "pf0"), (fabric, f"dpu-{number}"))
-        await asyncio.gather(*(inside(namespace, "ethtool", "-K", device, "tx", "off") for namespace, device in offloads))
+        await asyncio.gather(_send_checksums(host, "pf0"), _send_checksums(fabric, f"dpu-{number}"))
+
+    async def reboot(self, number: int) -> None:
+        """Make the namespace of DPU `number` anew: the devices that the hardware has come back with nothing on them, all others are gone.
+
+        Their other ends stay: the host and the network see a link that goes down and comes up.
+        """
+        dpu, fabric = self.identity.namespace(f"dpu-{number}"), self.identity.namespace(FABRIC)
+        aside = {device: f"{device}-{number}" for device in HARDWARE}
+        await ip(*(f"link set {device} netns {fabric} name {name}" for device, name in aside.items()), namespace=dpu)
+        await run("ip", "netns", "delete", dpu)
+        await self._add_namespace(dpu)
+        await ip(*(f"link set {name} netns {dpu} name {device}" for device, name in aside.items()), namespace=fabric)
+        await self._set_up(number)
+
+    async def _set_up(self, number: int) -> None:
+        """Bring the devices of a DPU up."""
+        dpu, prefix = self.identity.namespace(f"dpu-{number}"), self.subnet.prefixlen if self.subnet else 24
+        address = f"address add {self.dpu_address(number)}/{prefix} dev eth0"
+        await ip(address, *(f"link set {device} up" for device in HARDWARE), namespace=dpu)
+        await asyncio.gather(_send_checksums(dpu, "p0"), _send_checksums(dpu, "pf0hpf"))
 
     async def remove(self) -> None:
         """Remove all namespaces (and with them their devices) and the bridge; nothing happens for what is not there."""
@@ -120,6 +138,11 @@ class Network:
         if self.subnet is None:
             raise LabError("the rack has no management network yet")
         return self.subnet[index]
+
+
+async def _send_checksums(namespace: str, device: str) -> None:
+    """The userspace datapath sends what it got: a checksum left to the other end's hardware would never be made."""
+    await inside(namespace, "ethtool", "-K", device, "tx", "off")
 
 
 async def ip(*commands: str, namespace: str = "") -> None:

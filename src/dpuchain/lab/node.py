@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from dpuchain.lab import containers
 from dpuchain.lab.images import IMAGE
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def containerd(directory: Path) -> str:
     return f"""\
 version = 2
 root = {text(directory / "containerd" / "root")}
-state = {text(directory / "containerd" / "state")}
+state = {text(containers.state(directory))}
 disabled_plugins = {disabled}
 
 [grpc]

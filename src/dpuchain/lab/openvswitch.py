@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 BRIDGE = "br-sfc"
 PROTOCOLS = "OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15"
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+DPDK_DAEMON = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"
+DPDK_SETTINGS = {
+    "dpdk-init": "true",
+    # No huge pages and no PCI devices are needed. pmd-maxsleep lets a forwarding thread sleep for so many microseconds where nothing comes.
+    "dpdk-extra": "--no-huge --legacy-mem -m 512 --no-pci --no-telemetry",
+    "pmd-maxsleep": "100",
+}
 START_TIMEOUT = 30.0
 PROMPT = ("sh", "-c", 'chrt --rr --pid 1 $$ 2>/dev/null; exec "$@"', "prompt")
 """Has a program run as soon as it wants to, where that is allowed: on a DPU forwarding has cores of its own."""
@@ -23,14 +30,16 @@ PROMPT = ("sh", "-c", 'chrt --rr --pid 1 $$ 2>/dev/null; exec "$@"', "prompt")
 class OpenVSwitch:
     """An ovsdb-server and an ovs-vswitchd with all their files in one directory, and on it the bridge that DPUs have, without flows.
 
-    `dummy` replaces the devices by imitations that carry no packets and need no root; flows, OVSDB and `ofproto/trace` are real.
+    `dummy` replaces the devices by imitations that carry no packets and need no root; flows, OVSDB and `ofproto/trace` are real. With
+    `dpdk` it has DPDK, and so threads of its own for ports of type dpdk, which may be devices of the kernel (net_af_packet).
     """
 
-    def __init__(self, name: str, directory: Path, *, namespace: str = "", dummy: bool = False) -> None:
+    def __init__(self, name: str, directory: Path, *, namespace: str = "", dummy: bool = False, dpdk: bool = False) -> None:
         self.name = name
         self.directory = directory
         self._namespace = namespace
         self._dummy = dummy
+        self._dpdk = dpdk
         self._server: Process | None = None
         self._daemon: Process | None = None
 
@@ -38,6 +47,10 @@ class OpenVSwitch:
     def database(self) -> str:
         """The OVSDB remote, such as `unix:/run/ovs/db.sock`."""
         return f"unix:{self.directory / 'db.sock'}"
+
+    @property
+    def _database_file(self) -> Path:
+        return self.directory / "conf.db"
 
     @property
     def management(self) -> Path:
@@ -51,9 +64,9 @@ class OpenVSwitch:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that make the OVS tools talk to this instance."""
-        directory = str(self.directory)
-        return {"OVS_RUNDIR": directory, "OVS_DBDIR": directory, "OVS_LOGDIR": directory, "OVS_SYSCONFDIR": directory}
+        """The variables that make the OVS tools talk to this instance, and all of it keep its files in this directory."""
+        names = ("OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR", "RUNTIME_DIRECTORY")
+        return dict.fromkeys(names, str(self.directory))
 
     @property
     def processes(self) -> list[Process]:
@@ -81,10 +94,15 @@ class OpenVSwitch:
             await self._server.stop()
             self._server = None
 
+    def lose_database(self) -> None:
+        """Have the next start find an empty database. Nothing of it may run."""
+        self._database_file.unlink()
+
     async def start_daemon(self) -> None:
         """Start ovs-vswitchd, which finds its configuration in the database, but no flows."""
         dummy = ["--enable-dummy=override", "--disable-system", "--disable-system-route"] if self._dummy else []
-        arguments = [*PROMPT, "ovs-vswitchd", self.database, f"--unixctl={self.control}", f"--log-file={self.directory / 'vswitchd.log'}"]
+        program = DPDK_DAEMON if self._dpdk else "ovs-vswitchd"
+        arguments = [*PROMPT, program, self.database, f"--unixctl={self.control}", f"--log-file={self.directory / 'vswitchd.log'}"]
         quiet = ["-vconsole:emer", "-vsyslog:off", "-vfile:info", f"--pidfile={self.directory / 'ovs-vswitchd.pid'}"]
         self._daemon = self._launch("ovs-vswitchd", [*arguments, *quiet, *dummy])
         await self._daemon.until(lambda: self._answers(self.control), "answering", START_TIMEOUT)
@@ -119,13 +137,12 @@ class OpenVSwitch:
         return {log.name: tail(log) for log in sorted(self.directory.glob("*.log"))}
 
     async def _start_server(self) -> None:
-        database = self.directory / "conf.db"
-        if not database.exists():
-            await run("ovsdb-tool", "create", str(database), SCHEMA)
+        if not self._database_file.exists():
+            await run("ovsdb-tool", "create", str(self._database_file), SCHEMA)
         socket, control = self.directory / "db.sock", self.directory / "ovsdb-server.ctl"
         arguments = [
             "ovsdb-server",
-            str(database),
+            str(self._database_file),
             f"--remote=punix:{socket}",
             f"--unixctl={control}",
             "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",
@@ -134,6 +151,9 @@ class OpenVSwitch:
         self._server = self._launch("ovsdb-server", [*arguments, *quiet, f"--pidfile={self.directory / 'ovsdb-server.pid'}"])
         await self._server.until(lambda: self._answers(control), "answering", START_TIMEOUT)
         await self.vsctl("--no-wait", "init")
+        if self._dpdk:
+            settings = (f'other_config:{key}="{value}"' for key, value in DPDK_SETTINGS.items())
+            await self.vsctl("--no-wait", "set", "Open_vSwitch", ".", *settings)
 
     def _launch(self, program: str, arguments: list[str]) -> Process:
         command = Command(f"{self.name}/{program}", arguments, self.environment, self._namespace)

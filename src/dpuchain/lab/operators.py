@@ -50,6 +50,10 @@ class Operators:
         """Wait until each says on its health address that it is ready. Raises `ProcessDied`, `NotReady`."""
         await asyncio.gather(*(self._until_ready(process) for process in self.processes))
 
+    def agent(self, dpu: Dpu) -> Process:
+        """The agent of a DPU."""
+        return next(process for process in self.processes if process.name == _agent(dpu))
+
     async def close(self) -> None:
         """End the chart repository; the processes are not ended."""
         await self._exit.aclose()
@@ -86,13 +90,16 @@ class Operators:
             f"--address={dpu.address}:{AGENT_PORT}",
         ]
         # In the mounts of the container runtime: the network namespaces of the pods are mounted there and nowhere else.
-        mounts_of = dpu.containerd.pid if dpu.containerd else 0
-        command = Command(f"{dpu.name}/dpuchain-agent", _dpuchain("agent", *arguments), namespace=dpu.namespace, mounts_of=mounts_of)
+        command = Command(_agent(dpu), _dpuchain("agent", *arguments), namespace=dpu.namespace, mounts_of=dpu.mounts)
         self._start(command, dpu.directory / "dpuchain-agent.log", health)
 
     def _start(self, command: Command, log: Path, health: str) -> None:
         self._health[command.name] = health
         self.processes.append(Process.start(command, log))
+
+
+def _agent(dpu: Dpu) -> str:
+    return f"{dpu.name}/dpuchain-agent"
 
 
 def _dpuchain(*arguments: str) -> list[str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from dpuchain.lab.cgroups import ControlGroup
+
 TAIL_LINES = 20
 PROBE_INTERVAL = 0.05
 """Seconds between two questions to a part that has no way to announce that it is ready."""
@@ -25,14 +27,16 @@ PROBE_INTERVAL = 0.05
 class Command:
     """What to run: a program with arguments and added environment, and where.
 
-    `namespace` names the network namespace (empty: the caller's), `mounts_of` a process whose mount namespace it shares (0: the caller's).
+    `namespace` names the network namespace (empty: the caller's), `mounts_of` is a process whose mount namespace it shares, and `group` the
+    control group that it is put into (None: the caller's).
     """
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
-    mounts_of: int = 0
+    mounts_of: Process | None = None
+    group: ControlGroup | None = None
 
     def argv(self) -> list[str]:
         """Return the full argument list: the process dies with its parent and enters the namespace before it becomes the program.
@@ -40,7 +44,7 @@ class Command:
         `nsenter --net` and not `ip netns exec`, because the latter mounts another /sys, without the cgroup file systems.
         """
         where = [f"--net=/run/netns/{self.namespace}"] if self.namespace else []
-        where += [f"--mount=/proc/{self.mounts_of}/ns/mnt"] if self.mounts_of else []
+        where += [f"--mount=/proc/{self.mounts_of.pid}/ns/mnt"] if self.mounts_of else []
         enter = ["nsenter", *where] if where else []
         return ["setpriv", "--pdeathsig", "KILL", *enter, *self.arguments]
 
@@ -138,7 +142,7 @@ class Process:
 
 def _spawn(command: Command, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             command.argv(),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -146,6 +150,9 @@ def _spawn(command: Command, log: Path) -> subprocess.Popen[bytes]:
             env={**os.environ, **command.environment},
             start_new_session=True,
         )
+    if command.group is not None:
+        command.group.take(child.pid)
+    return child
 
 
 async def run(*arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes | None = None, timeout: float = 60.0) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dpuchain.lab import charts, manifests
@@ -97,14 +98,32 @@ class Rack:
                 group.create_task(self.guard(self.operators.until_ready()))
 
     def revive(self) -> list[Process]:
-        """Start again what has died and return it. Raises `LabError` for a container runtime, whose mounts its pods have died without."""
+        """Start again what has died and return it. Raises `LabError` where only a reboot helps."""
         dead = [process for process in self.processes if not process.running]
         for dpu in self.dpus:
-            if dpu.containerd in dead:
-                raise LabError(f"containerd of {dpu.name} has died, and with it the mounts of its pods")
+            if dpu.mounts in dead:
+                raise LabError(f"{dpu.name} has lost its mounts, and with them its pods", f"`dpuchain lab reboot {dpu.name}`")
         for process in dead:
             process.start_again()
         return dead
+
+    async def reboot(self, name: str, *, keep_database: bool) -> list[Process]:
+        """Crash a DPU and boot it, and return the processes that were started; Open vSwitch finds its database again, or an empty one.
+
+        Raises `LabError`; for one if there is no such DPU.
+        """
+        dpu = next((dpu for dpu in self.dpus if dpu.name == name), None)
+        if dpu is None or self.operators is None:
+            raise LabError(f"the rack has no {name}", f"it has {', '.join(dpu.name for dpu in self.dpus)}")
+        agent = self.operators.agent(dpu)
+        await agent.stop(first=signal.SIGKILL)
+        await dpu.crash()
+        await self.network.reboot(dpu.number)
+        if not keep_database:
+            dpu.switch.lose_database()
+        await dpu.boot()
+        agent.start_again()
+        return [*dpu.processes, agent]
 
     async def guard(self, waiting: Coroutine[Any, Any, T]) -> T:
         """Wait for something that only comes while all processes live: raises `ProcessDied` as soon as one ends."""
@@ -131,14 +150,14 @@ class Rack:
 
     def _plan(self) -> None:
         """Make the parts as objects, which needs the management network's addresses."""
-        address = self.network.management
+        address, identity = self.network.management, self.layout.identity
         for name in (HOST, *self.shape.cluster_names):
             self.layout.part(name).mkdir()
             self.clusters[name] = Cluster(name, self.layout.part(name), self._toolchain, address)
         for number in range(1, self.shape.dpus + 1):
             name = f"dpu-{number}"
-            namespace = self.layout.identity.namespace(name)
-            dpu = Dpu(number, self.layout.part(name), namespace, self.network.dpu_address(number), self._toolchain)
+            namespace = identity.namespace(name)
+            dpu = Dpu(number, self.layout.part(name), namespace, self.network.dpu_address(number), self._toolchain, identity.cgroup)
             self.dpus.append(dpu)
 
     async def _prepare(self, name: str) -> None:
@@ -173,7 +192,7 @@ class Rack:
         self._report(f"{dpu.name}: Open vSwitch and containerd are up")
         await asyncio.wait([prepared])
         if not prepared.cancelled() and not prepared.exception():
-            await dpu.join(self.cluster_of(dpu), self.layout.identity.cgroup)
+            await dpu.join(self.cluster_of(dpu))
 
     async def _nodes_ready(self, cluster: str) -> None:
         await self.clusters[cluster].until_ready()

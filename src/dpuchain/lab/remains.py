@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from dpuchain.lab import containers
 from dpuchain.lab.cgroups import ControlGroup
 from dpuchain.lab.network import Network
 
@@ -16,6 +17,8 @@ async def end(layout: Layout) -> None:
     """Kill all processes of the rack, the supervisor included, and remove its network and control groups; its files stay."""
     group = ControlGroup(layout.identity.cgroup)
     await asyncio.to_thread(group.kill)
+    for dpu in layout.directory.glob("dpu-*/"):
+        await asyncio.to_thread(containers.end, dpu)
     await Network(layout.identity).remove()
     group.remove()
 

@@ -1,8 +1,8 @@
 """The process in the background that raises a rack and owns all its processes.
 
 It tells how raising goes as lines of JSON (`Event`) on its standard output, up to and including `up` or `failed`; its log goes to standard
-error. Once the rack is up it answers on a socket: the foreground writes the name of a request and gets such lines until the supervisor
-closes. `converge` brings back what has died; `status` tells what runs and what does not.
+error. Once the rack is up it answers on a socket: the foreground writes a `Request` as a line and gets such lines until the supervisor
+closes. `converge` brings back what has died, `reboot` crashes and boots a DPU; `status` tells what runs and what does not.
 
 A supervisor that could not raise its rack ends. What it leaves is removed by who started it, or by `dpuchain lab down`.
 """
@@ -51,13 +51,21 @@ class Event(msgspec.Struct, frozen=True):
     pid: int = 0
 
 
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the foreground wants; `dpu` and `keep_database` are of a reboot."""
+
+    kind: Literal["status", "converge", "reboot"]
+    dpu: str = ""
+    keep_database: bool = True
+
+
 class Supervisor:
     """Raises one rack, watches over it and answers requests about it."""
 
     def __init__(self, rack: Rack) -> None:
         self._rack = rack
         self._watches: set[asyncio.Task[None]] = set()
-        self._converging = asyncio.Lock()
+        self._mending = asyncio.Lock()
 
     async def run(self, tell: Tell) -> None:
         """Raise the rack and watch over it until this process is killed; returns if the rack cannot be raised."""
@@ -80,10 +88,11 @@ class Supervisor:
             writer.write(encode(event))
 
         with contextlib.suppress(ConnectionError):
-            if await reader.readline() == b"converge\n":
-                await self._converge(tell)
-            else:
+            request = msgspec.json.decode(await reader.readline(), type=Request)
+            if request.kind == "status":
                 self._status(tell)
+            else:
+                await self._mend(request, tell)
             await writer.drain()
         writer.close()
 
@@ -91,15 +100,23 @@ class Supervisor:
         for process in self._rack.processes:
             tell(Event("running" if process.running else "dead", process.name, pid=process.pid))
 
-    async def _converge(self, tell: Tell) -> None:
-        """Start again what has died and tell when the rack is ready. Fails where only a new rack helps."""
-        async with self._converging:
+    async def _mend(self, request: Request, tell: Tell) -> None:
+        """Reboot a DPU if that is asked for, start again what has died, and tell when the rack is ready."""
+        async with self._mending:
             try:
+                if request.kind == "reboot":
+                    await self._reboot(request, tell)
                 await self._revive(tell)
             except (LabError, BaseExceptionGroup) as error:
                 tell(_failure(error))
             else:
                 tell(Event("up", f"{self._rack.shape}: up"))
+
+    async def _reboot(self, request: Request, tell: Tell) -> None:
+        finds = "its" if request.keep_database else "an empty"
+        tell(Event("progress", f"{request.dpu} is rebooted; Open vSwitch finds {finds} database"))
+        for process in await self._rack.reboot(request.dpu, keep_database=request.keep_database):
+            self._watch(process)
 
     async def _revive(self, tell: Tell) -> None:
         """Start what has died until nothing dies any more: the end of one process may be that of another, a moment later."""
@@ -134,16 +151,19 @@ def reap_orphans() -> None:
 
     Whatever we started ourselves leads a session of its own and is waited for by who started it.
     """
+    children: list[int] = []
     for path in Path("/proc/self/task").glob("*/children"):
-        for pid in map(int, path.read_text().split()):
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                if os.getsid(pid) != pid:
-                    os.waitpid(pid, os.WNOHANG)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            children += map(int, path.read_text().split())
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            if os.getsid(pid) != pid:
+                os.waitpid(pid, os.WNOHANG)
 
 
-def encode(event: Event) -> bytes:
-    """Return an event as a line."""
-    return msgspec.json.encode(event) + b"\n"
+def encode(message: Event | Request) -> bytes:
+    """Return an event or a request as a line."""
+    return msgspec.json.encode(message) + b"\n"
 
 
 def _failure(error: BaseException) -> Event:

@@ -1,8 +1,8 @@
 """Frames with numbers: a station that sends them at a steady rate, receives another's, and tells which ones never came.
 
 Run as a process in the network namespace of each end (`python -m dpuchain.lab.traffic`), by `Stream` or by hand. SIGUSR2 begins the
-sending, SIGUSR1 ends it, SIGTERM ends the process, which then prints its `Report` as JSON. Frames are Ethernet of type 0x88b5 (IEEE 802,
-local experimental).
+sending, SIGUSR1 ends it, SIGHUP has it print its `Report` so far as a line of JSON, SIGTERM ends the process, which then prints the last
+one. Frames are Ethernet of type 0x88b5 (IEEE 802, local experimental).
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Station:
     """Sends one stream and receives another on a device of this namespace."""
 
     def __init__(self, interface: str, peer: str, sends: int, receives: int, rate: int) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE))
+        self._socket = socket.socket(
+            socket.AF_PACKET, socket.SOCK_RAW
+        )  # which hears nothing until it is bound: other devices' frames are alien
         self._socket.bind((interface, ETHERTYPE))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
         self._source: bytes = self._socket.getsockname()[4]
@@ -95,11 +97,15 @@ class Station:
         self._stream = sends
         self._rate = rate
         self._receiver = Receiver(receives)
-        self._sent = 0
         self.sending = False
         self.running = True
 
-    def run(self) -> Report:
+    @property
+    def report(self) -> Report:
+        """What was sent and received so far."""
+        return self._receiver.report
+
+    def run(self) -> None:
         """Receive, and send while `sending`, until `running` is false."""
         thread = threading.Thread(target=self._receive, daemon=True)
         thread.start()
@@ -111,20 +117,18 @@ class Station:
             before = now
             while credit >= 1 and self._send():
                 credit -= 1
-            time.sleep(TICK)
+            time.sleep(max(TICK, 1 / self._rate))
         thread.join()
-        self._receiver.report.sent = self._sent
-        return self._receiver.report
 
     def _send(self) -> bool:
         """Send the next frame; returns whether the device took it, which one that is down does not."""
         try:
-            self._socket.send(frame(self._target, self._source, self._stream, self._sent))
+            self._socket.send(frame(self._target, self._source, self._stream, self.report.sent))
         except OSError as error:
             if error.errno not in (errno.ENETDOWN, errno.ENOBUFS):
                 raise
             return False
-        self._sent += 1
+        self.report.sent += 1
         return True
 
     def _receive(self) -> None:
@@ -183,29 +187,30 @@ class Stream:
         first, second = self._ends
         self._processes = [self._launch(first, second, 2 * self._number, 2 * self._number + 1)]
         self._processes.append(self._launch(second, first, 2 * self._number + 1, 2 * self._number))
-        for process in self._processes:
-            process.send_signal(signal.SIGUSR2)
+        self.resume()
+
+    def resume(self) -> None:
+        """Send, from where the sending was paused."""
+        self._signal(signal.SIGUSR2)
+
+    def pause(self) -> Outcome:
+        """End the sending for a while, let the last frames arrive, and return what was counted so far."""
+        self._signal(signal.SIGUSR1)
+        time.sleep(SETTLE)
+        self._signal(signal.SIGHUP)
+        return _outcome([process.stdout.readline() for process in self._processes if process.stdout is not None])
 
     def stop(self) -> Outcome:
         """End the sending, let the last frames arrive, and return what was counted."""
         if self.outcome is None:
-            for process in self._processes:
-                process.send_signal(signal.SIGUSR1)
-            time.sleep(SETTLE)
-            reports = []
-            for process in self._processes:
-                process.terminate()
-                output, _ = process.communicate(timeout=10)
-                reports.append(Report(**json.loads(output)))
-            first, second = reports
-            self.outcome = Outcome(
-                sent=first.sent + second.sent,
-                lost=first.sent - second.received + second.sent - first.received,
-                duplicates=first.duplicates + second.duplicates,
-                late=first.late + second.late,
-                alien=first.alien + second.alien,
-            )
+            self.pause()
+            self._signal(signal.SIGTERM)
+            self.outcome = _outcome([process.communicate(timeout=10)[0] for process in self._processes])
         return self.outcome
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes:
+            process.send_signal(number)
 
     def _launch(self, here: End, there: End, sends: int, receives: int) -> subprocess.Popen[str]:
         arguments = [f"--interface={here.interface}", f"--peer={_address(there)}", f"--rate={self._rate}"]
@@ -214,6 +219,17 @@ class Stream:
         assert process.stdout is not None
         process.stdout.readline()  # it says when it listens
         return process
+
+
+def _outcome(printed: list[str]) -> Outcome:
+    first, second = (Report(**json.loads(line)) for line in printed)
+    return Outcome(
+        sent=first.sent + second.sent,
+        lost=first.sent - second.received + second.sent - first.received,
+        duplicates=first.duplicates + second.duplicates,
+        late=first.late + second.late,
+        alien=first.alien + second.alien,
+    )
 
 
 def _address(end: End) -> str:
@@ -236,8 +252,14 @@ def main() -> None:
     signal.signal(signal.SIGUSR2, lambda *_: setattr(station, "sending", True))
     signal.signal(signal.SIGUSR1, lambda *_: setattr(station, "sending", False))
     signal.signal(signal.SIGTERM, lambda *_: setattr(station, "running", False))
+    signal.signal(signal.SIGHUP, lambda *_: _print(station.report))
     os.write(1, b"listening\n")
-    os.write(1, json.dumps(asdict(station.run())).encode())
+    station.run()
+    _print(station.report)
+
+
+def _print(report: Report) -> None:
+    os.write(1, f"{json.dumps(asdict(report))}\n".encode())
 
 
 if __name__ == "__main__":

@@ -59,13 +59,10 @@ def delete(flow: Flow) -> bytes:
 
 
 def flush(pattern: Flush) -> bytes:
-    """Body of the message that deletes every flow with a cookie like `pattern`'s from its table."""
-    return (
-        of.FLOW_MOD_BODY.pack(
-            pattern.cookie, pattern.mask, pattern.table, of.COMMAND_DELETE, 0, 0, 0, of.NO_BUFFER, of.ANY_PORT, of.ANY_GROUP, 0, 0
-        )
-        + match(())
-    )  # fmt: skip
+    """Body of the message that deletes every flow with a cookie like `pattern`'s from its table, or from all."""
+    table = of.ALL_TABLES if pattern.table is None else pattern.table
+    head = pattern.cookie, pattern.mask, table, of.COMMAND_DELETE
+    return of.FLOW_MOD_BODY.pack(*head, 0, 0, 0, of.NO_BUFFER, of.ANY_PORT, of.ANY_GROUP, 0, 0) + match(())
 
 
 def _modification(command: int, flow: Flow, mask: int) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dpuchain.flows.model import Flow, FlowChanges, FlowState, Flush
-from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPELINE, is_ours, is_probe
+from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPELINE, ROUND, is_ours, is_probe, round_of
 from dpuchain.ovs import decode, encode
 from dpuchain.ovs import protocol as of
 from dpuchain.ovs.connection import Connection, connect, rejection
@@ -20,8 +20,11 @@ from dpuchain.ovs.errors import OvsError, Unreachable
 FIRST_WAIT = 0.005
 LONGEST_WAIT = 0.02
 _LEARNED_TABLES = {PIPELINE.table(learned).number for table in PIPELINE.tables for learned in table.learns}
-WRITTEN_TABLES = tuple(table.number for table in PIPELINE.tables if table.number not in _LEARNED_TABLES)
-"""The tables that are watched: those that hold flows which were compiled."""
+WATCHED_TABLES = tuple(number for number in range(of.LAST_TABLE + 1) if number not in _LEARNED_TABLES)
+"""The tables that are watched: all but those that a switch itself writes to, whenever a station speaks for the first time, as anybody who
+sends frames could then keep us busy. Whatever else somebody puts there is found when the tables are read next.
+"""
+_FOREIGN_TABLES = frozenset(WATCHED_TABLES) - {table.number for table in PIPELINE.tables}
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ class OpenFlow:
         self._callbacks.append(callback)
 
     def watch(self, callback: Callable[[list[Update]], None]) -> None:
-        """Call `callback` with each change that somebody else makes to a table whose flows we write.
+        """Call `callback` with each change that somebody else makes to one of our tables, or to a flow of ours in another.
 
         What a switch learns is no such change, as it has a table of its own.
         """
@@ -95,18 +98,18 @@ class OpenFlow:
         connection = await connect(self._socket)
         try:
             connection.on_updates = self._tell
-            for number, table in enumerate(WRITTEN_TABLES):
-                await connection.ask(of.MULTIPART_REQUEST, encode.monitor_request(number, table))
+            await asyncio.gather(*(connection.ask(of.MULTIPART_REQUEST, encode.monitor_request(table, table)) for table in WATCHED_TABLES))
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _tell(self, updates: list[Update]) -> None:
-        updates = [update for update in updates if not is_probe(update.cookie)]
-        if updates:
+        told = (update for update in updates if update.table not in _FOREIGN_TABLES or is_ours(update.cookie))
+        concerning = [update for update in told if not is_probe(update.cookie)]
+        if concerning:
             for callback in self._watchers:
-                callback(updates)
+                callback(concerning)
 
     def _switch(self, connection: Connection | None) -> None:
         self._connection = connection
@@ -121,7 +124,7 @@ class OpenFlow:
         return self._connection
 
     async def read_state(self, owner: int | None = None) -> FlowState:
-        """The flows under our cookies, of all tables, as the switch has them now: all, or those of one owner, by its number.
+        """The flows under our cookies, of all tables and rounds, as the switch has them now: all, or those of one owner, by its number.
 
         Unreachable without a connection, Invalid if the answer makes no sense. Never an empty state for want of an answer.
         """
@@ -130,7 +133,8 @@ class OpenFlow:
             cookie, mask = cookie | COOKIE["owner"].place(owner), mask | COOKIE["owner"].mask
         content = await self._connected().ask(of.MULTIPART_REQUEST, encode.flow_request(of.ALL_TABLES, cookie, mask))
         found = [flow for flow in decode.flows(content) if is_ours(flow.cookie)]
-        learned = frozenset(flow for flow in found if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
+        present = (flow for flow in found if round_of(flow.cookie) == ROUND)
+        learned = frozenset(flow for flow in present if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
         return FlowState(frozenset(found) - learned, learned)
 
     async def read_counted(self) -> list[Counted]:

@@ -11,7 +11,7 @@ import structlog
 from dpuchain.kube.errors import Conflict, KubeError, Throttled
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.errors import Terminal, Unfinished
-from dpuchain.runtime.metrics import QUEUE_LENGTH, RECONCILE_SECONDS, RECONCILES
+from dpuchain.runtime.metrics import QUEUE_LENGTH, QUEUE_SECONDS, RECONCILE_SECONDS, RECONCILES, RETRIES
 from dpuchain.runtime.queue import WorkQueue
 
 K = TypeVar("K", bound=Hashable)
@@ -58,6 +58,7 @@ class Controller(Generic[K]):
         while True:
             key = await self._queue.get()
             QUEUE_LENGTH.labels(self.name).set(len(self._queue))
+            QUEUE_SECONDS.labels(self.name).observe(self._queue.waited(key))
             began = self._clock.monotonic()
             try:
                 result = await self._attempt(key)
@@ -93,6 +94,7 @@ class Controller(Generic[K]):
             log.warning("the API server asks to wait", seconds=error.retry_after, error=str(error))
             return "throttled"
         delay = self._queue.retry(key)
+        RETRIES.labels(self.name).inc()
         if isinstance(error, Conflict):  # somebody was faster; the watch brings what they wrote
             log.debug("changed meanwhile", error=str(error))
             return "conflict"

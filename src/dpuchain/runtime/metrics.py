@@ -16,6 +16,15 @@ RECONCILE_SECONDS = Histogram(
 )
 QUEUE_LENGTH = Gauge("dpuchain_queue_length", "Keys that wait for a worker.", ["controller"], registry=REGISTRY)
 
+QUEUE_SECONDS = Histogram(
+    "dpuchain_queue_seconds",
+    "How long a key waited for a worker.",
+    ["controller"],
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120),
+    registry=REGISTRY,
+)
+RETRIES = Counter("dpuchain_retries", "Keys that are worked on again after a failure.", ["controller"], registry=REGISTRY)
+
 
 def exposition() -> bytes:
     """All metrics in Prometheus' text format."""

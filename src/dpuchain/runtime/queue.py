@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -21,11 +22,14 @@ class WorkQueue(Generic[K]):
     always looked at. `retry` brings a key back after a delay that doubles with each failure until `forget`.
     """
 
-    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, chance: Callable[[], float] = random.random, now: Callable[[], float] = time.monotonic) -> None:
         self._chance = chance
+        self._now = now
         self._ready: deque[K] = deque()
-        self._waiting: set[K] = set()
-        self._working: set[K] = set()
+        self._waiting: dict[K, float] = {}
+        """Keys that wait, with the moment since when."""
+        self._working: dict[K, float] = {}
+        """Keys that are worked on, with the seconds that each had waited."""
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
@@ -45,7 +49,7 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         if key in self._waiting:
             return
-        self._waiting.add(key)
+        self._waiting[key] = self._now()
         if key not in self._working:
             self._ready.append(key)
             self._wake()
@@ -95,13 +99,16 @@ class WorkQueue(Generic[K]):
                     self._wake()  # it was our turn: pass it on
                 raise
         key = self._ready.popleft()
-        self._waiting.discard(key)
-        self._working.add(key)
+        self._working[key] = self._now() - self._waiting.pop(key)
         return key
+
+    def waited(self, key: K) -> float:
+        """Seconds that a key which is worked on had waited before."""
+        return self._working[key]
 
     def done(self, key: K) -> None:
         """The work on `key` has ended; if it was added meanwhile it comes again."""
-        self._working.discard(key)
+        self._working.pop(key, None)
         if key in self._waiting:
             self._ready.append(key)
             self._wake()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from tests.integration.agent.asker import Asker
+from tests.integration.agent.stations import Station
 from tests.integration.agent.world import World
 
 from dpuchain.agent.process import Settings, run
@@ -21,6 +23,7 @@ from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.kube.client import APPLY_PATCH, Client
 from dpuchain.kube.errors import AlreadyExists
 from dpuchain.lab.ports import ReservedPort
+from dpuchain.lab.process import run as command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -109,3 +112,24 @@ async def asker(world: World, client: Client, rights: None, api_server: Cluster,
 @pytest.fixture
 def agent(start_agent: Callable[[], asyncio.Task[None]]) -> asyncio.Task[None]:
     return start_agent()
+
+
+@pytest.fixture
+async def stations() -> AsyncIterator[tuple[dict[str, str], dict[str, Station]]]:
+    """Three devices by the names `a`, `b` and `c`, and the stations at their far ends."""
+    label = secrets.token_hex(4)
+    near = {name: f"n{label}{name}" for name in "abc"}
+    far = {name: f"f{label}{name}" for name in "abc"}
+    found: dict[str, Station] = {}
+    try:
+        for name in "abc":
+            await command("ip", "link", "add", near[name], "type", "veth", "peer", far[name])
+            for end in (near[name], far[name]):
+                await command("ip", "link", "set", end, "addrgenmode", "none", "up")
+            found[name] = Station(far[name])
+        yield near, found
+    finally:
+        for station in found.values():
+            station.close()
+        for device in near.values():
+            await command("ip", "link", "del", device)

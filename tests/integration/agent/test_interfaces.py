@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.agent.world import add_device
 
 from dpuchain.agent.process import Settings, run
 from dpuchain.api.kinds import SERVICE_CHAIN, SERVICE_INTERFACE
@@ -160,7 +161,7 @@ async def test_physical_port_is_left_behind_where_that_is_asked_for(world: World
 
 
 async def test_new_ports_are_of_dpdk_where_open_vswitch_starts_it(world: World, agent: asyncio.Task[None]) -> None:
-    """Debian's Open vSwitch here has no DPDK: the type is asked for, and what comes of it is told."""
+    """This Open vSwitch has no DPDK: the type is asked for. What becomes of it with DPDK: test_dpdk.py."""
     await world.add_physical("p0")
     await until_ready(world, "p0")
     await world.switch.vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:dpdk-init=true")
@@ -184,17 +185,9 @@ async def test_representor_is_taken_up_when_the_kernel_tells_of_it(
     world: World, agent: asyncio.Task[None], tmp_path: Path, devices: tuple[str, str]
 ) -> None:
     """The kernel's event is real, of a device of no interest; what sysfs says then is made."""
-    function = tmp_path / "sys/devices/0000:03:00.0"
-    function.mkdir(parents=True)
-    (function / "vendor").write_text("0x15b3")
-    (function / "device").write_text("0xa2dc")
 
     def appear(name: str, port_name: str) -> None:
-        device = tmp_path / "sys/class/net" / name
-        device.mkdir()
-        (device / "phys_switch_id").write_text("1")
-        (device / "phys_port_name").write_text(port_name)
-        (device / "device").symlink_to(function)
+        add_device(tmp_path / "sys", name, port_name)
 
     appear("p0", "p0")
     await command("ip", "link", "add", devices[0], "type", "veth", "peer", devices[1])

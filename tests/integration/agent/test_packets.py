@@ -3,105 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import socket
-import struct
 from typing import TYPE_CHECKING
 
 import pytest
-
-from dpuchain.lab.process import run as command
+from tests.integration.agent.stations import ALICE, BOB, Station
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from tests.integration.agent.world import World
 
     from dpuchain.lab.openvswitch import OpenVSwitch
 
-EXPERIMENTAL = 0x88B5
-"""IEEE 802, local experimental Ethertype 1: nobody else sends it."""
-SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
-TAG_IS_VALID = 1 << 4
-"""linux/if_packet.h: the kernel has taken the frame's tag off, and tells it beside."""
-EVERYONE, ALICE, BOB = b"\xff" * 6, b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"
-
-
-class Station:
-    """The far end of a device that the switch has: sends frames, and hears those that come."""
-
-    def __init__(self, device: str) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-        self._socket.bind((device, 0))
-        self._socket.setblocking(False)
-        self._socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def send(self, text: bytes, *tags: int, source: bytes = ALICE, target: bytes = EVERYONE) -> None:
-        header = b"".join(struct.pack("!HH", 0x8100, tag) for tag in tags) + struct.pack("!H", EXPERIMENTAL)
-        self._socket.send((target + source + header + text).ljust(60, b"\0"))
-
-    async def hear(self) -> tuple[bytes, tuple[int, ...]]:
-        """The next frame of ours: its text and its tags."""
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        loop.add_reader(self._socket, readable.set)
-        try:
-            while True:
-                heard = self._take()
-                if heard is not None:
-                    return heard
-                readable.clear()
-                await readable.wait()
-        finally:
-            loop.remove_reader(self._socket)
-
-    def _take(self) -> tuple[bytes, tuple[int, ...]] | None:
-        while True:
-            try:
-                frame, beside, _, _ = self._socket.recvmsg(2048, 256)
-            except BlockingIOError:
-                return None
-            tags = []
-            for _, kind, data in beside:
-                status, _, _, _, _, tag = struct.unpack_from("=IIIHHH", data)
-                if kind == PACKET_AUXDATA and status & TAG_IS_VALID:
-                    tags.append(tag & 0xFFF)
-            offset = 12
-            while frame[offset : offset + 2] == b"\x81\x00":
-                tags.append(int.from_bytes(frame[offset + 2 : offset + 4], "big") & 0xFFF)
-                offset += 4
-            if int.from_bytes(frame[offset : offset + 2], "big") == EXPERIMENTAL:
-                return frame[offset + 2 :].rstrip(b"\0"), tuple(tags)
-
 
 @pytest.fixture
 def switch(make_ovs: Callable[..., OpenVSwitch]) -> OpenVSwitch:
     return make_ovs(dummy=False)
-
-
-@pytest.fixture
-async def stations() -> AsyncIterator[tuple[dict[str, str], dict[str, Station]]]:
-    """Three devices by the names `a`, `b` and `c`, and the stations at their far ends."""
-    label = secrets.token_hex(4)
-    near = {name: f"n{label}{name}" for name in "abc"}
-    far = {name: f"f{label}{name}" for name in "abc"}
-    found: dict[str, Station] = {}
-    try:
-        for name in "abc":
-            await command("ip", "link", "add", near[name], "type", "veth", "peer", far[name])
-            for end in (near[name], far[name]):
-                await command("ip", "link", "set", end, "addrgenmode", "none", "up")
-            found[name] = Station(far[name])
-        yield near, found
-    finally:
-        for station in found.values():
-            station.close()
-        for device in near.values():
-            await command("ip", "link", "del", device)
 
 
 async def ready(world: World) -> None:

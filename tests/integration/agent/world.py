@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,10 +19,15 @@ from dpuchain.api.names import SERVICE_CHAIN_FINALIZER, SERVICE_INTERFACE_FINALI
 from dpuchain.kube.cache import Cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from dpuchain.kube.client import Client
     from dpuchain.lab.openvswitch import OpenVSwitch
+
+
+BRAND = re.compile(r"cookie=0xd9c")
+STATIC = re.compile(r"cookie=0xd9c[0-9a-f]1")
 
 
 class World:
@@ -37,10 +44,10 @@ class World:
         self.chains.subscribe(lambda _: self._changed.set())
         self.interfaces.subscribe(lambda _: self._changed.set())
 
-    async def until(self, holds: Callable[[], bool], what: str) -> None:
+    async def until(self, holds: Callable[[], bool], what: str, seconds: float = 15) -> None:
         """Wait for the objects to be so."""
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(seconds):
                 while not holds():
                     self._changed.clear()
                     await self._changed.wait()
@@ -90,16 +97,49 @@ class World:
         )
         await self.client.create(SERVICE_CHAIN, ServiceChain(metadata=self.meta(name, SERVICE_CHAIN_FINALIZER), spec=spec))
 
-    async def flows(self) -> list[str]:
-        return [line for line in (await self.switch.ofctl("dump-flows", "--no-stats")).splitlines() if "cookie=0xd9c" in line]
+    async def numbers(self) -> dict[str, str]:
+        """The number of each port of the bridge."""
+        names = (await self.switch.vsctl("list-ports", "br-sfc")).split()
+        return {name: (await self.switch.vsctl("get", "interface", name, "ofport")).strip() for name in names}
 
-    async def until_flows(self, right: list[str]) -> None:
-        """Wait until our flows are these; the switch tells the agent of its flows, and nobody tells the test."""
+    async def flows(self) -> list[str]:
+        """Our flows, of whichever round, without what the switch learned."""
+        return [line for line in (await self.switch.ofctl("dump-flows", "--no-stats")).splitlines() if STATIC.search(line)]
+
+    async def foreign(self) -> list[str]:
+        """The flows of others."""
+        return sorted(line for line in (await self.switch.ofctl("dump-flows", "--no-stats")).splitlines() if not BRAND.search(line))[1:]
+
+    async def marks(self, port: str) -> str:
+        """What a port is marked with and made of."""
+        return await self.switch.vsctl(
+            *("--if-exists", "get", "port", port, "external_ids", "--"),
+            *("--if-exists", "get", "interface", port, "external_ids", "mtu_request", "type", "options"),
+        )
+
+    async def until_quiet(self) -> None:
+        """Wait until whatever was told to the agent before has been looked at: a change of ours comes after it, and goes again."""
+        name = f"quiet{secrets.token_hex(3)}"
+        await self.add_physical(name)
+        await self.until(lambda: self.ready(self.interfaces, name) is not None, "looked at")
+        await self.remove(name)
+        await self.until(lambda: self.interfaces.get(ObjectKey(self.namespace, name)) is None, "gone")
+
+    async def until_so(self, probe: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Ask until it is so: what changes on a switch is told to the agent, and to no test."""
         for _ in range(200):
-            if (now := sorted(await self.flows())) == right:
+            if await probe():
                 return
             await asyncio.sleep(0.05)
-        pytest.fail("the flows are\n" + "\n".join(now) + "\ninstead of\n" + "\n".join(right))
+        pytest.fail(f"not {what}: {await self.switch.ofctl('dump-flows')}\n{await self.switch.vsctl('show')}")
+
+    async def until_flows(self, right: list[str]) -> None:
+        """Wait until our flows are these."""
+
+        async def so() -> bool:
+            return sorted(await self.flows()) == right
+
+        await self.until_so(so, "\n".join(["these flows:", *right]))
 
     async def passes(self, source: str, target: str) -> bool:
         """Whether the switch itself says that a frame which enters by `source` leaves by `target`."""
@@ -112,6 +152,19 @@ class World:
         return (
             f"port {_datapath_number(datapath, target)}" == f"port {actions.removeprefix('Datapath actions: ').strip()}" and other != "-1"
         )
+
+
+def add_device(sysfs: Path, name: str, port_name: str) -> None:
+    """Have `sysfs` show a device of a BlueField's NIC that the kernel calls `port_name`."""
+    function = sysfs / "devices/0000:03:00.0"
+    function.mkdir(parents=True, exist_ok=True)
+    (function / "vendor").write_text("0x15b3")
+    (function / "device").write_text("0xa2dc")
+    device = sysfs / "class/net" / name
+    device.mkdir()
+    (device / "phys_switch_id").write_text("1")
+    (device / "phys_port_name").write_text(port_name)
+    (device / "device").symlink_to(function)
 
 
 def _datapath_number(show: str, name: str) -> str:

@@ -18,6 +18,7 @@ from dpuchain.api.interface import ServiceInterface, ServiceInterfaceSpec, Servi
 from dpuchain.api.kinds import POD, SERVICE_CHAIN, SERVICE_INTERFACE
 from dpuchain.api.meta import ObjectKey, ObjectMeta
 from dpuchain.api.names import SERVICE_LABEL
+from dpuchain.lab.process import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -118,6 +119,8 @@ async def pods(node: Node, client: Client, namespace: str) -> AsyncIterator[Pods
             key = ObjectKey(namespace, item.metadata.name)
             await client.patch(kind, key, {"metadata": {"finalizers": None}})
             await client.delete(kind, key)
+    for device in await node.links():  # without its device the agent does not put a port back
+        await run("ip", "-netns", node.name, "link", "delete", device)
     for name in pods.namespaces:
         await remove_namespace(name)
     for port in await node.ports():

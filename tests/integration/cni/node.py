@@ -230,7 +230,12 @@ class Node:
             pytest.fail(f"not {what} after {seconds:.0f} s")
 
     async def log(self) -> str:
-        parts = [await self.switch.vsctl("show"), await self.switch.ofctl("dump-flows")]
+        parts = []
+        for question in (self.switch.vsctl("show"), self.switch.ofctl("dump-flows")):
+            try:
+                parts.append(await question)
+            except LabError as error:  # the test may have stopped what would answer
+                parts.append(str(error))
         return "\n".join([*parts, tail(self.directory / "agent.log"), *self.switch.log_tails().values()])
 
 

@@ -40,19 +40,20 @@ async def test_good(wired: Wired) -> None:
     assert (await wired.check(prevResult=None)).done
 
 
-async def test_port_that_is_gone(node: Node, wired: Wired) -> None:
-    await node.switch.vsctl("del-port", await wired.pod.port())
+async def test_device_and_port_that_are_gone(node: Node, wired: Wired) -> None:
+    port = await wired.pod.port()
+    await run("ip", "-netns", node.name, "link", "delete", port)
+    assert (await wired.check()).refused(5)
+    await node.switch.vsctl("--if-exists", "del-port", port)
     assert (await wired.check()).refused(5, f"no port for {wired.pod.pod}/eth1")
 
 
-async def test_mark_that_was_changed(node: Node, wired: Wired) -> None:
-    await node.switch.vsctl("set", "interface", await wired.pod.port(), "external_ids:dpf-id=somebody/else")
-    assert (await wired.check()).refused(5, "somebody/else", str(wired.pod.pod))
-
-
-async def test_device_that_is_gone(node: Node, wired: Wired) -> None:
-    await run("ip", "-netns", node.name, "link", "delete", await wired.pod.port())
-    assert (await wired.check()).refused(5)
+async def test_port_that_is_marked_for_another_pod(node: Node, pods: Pods) -> None:
+    pod = await pods.make()
+    port = f"{pod.prefix()}xyz"
+    mark = ("--", "set", "interface", port, "type=internal", "external_ids:dpf-id=somebody/else/eth1")
+    await node.switch.vsctl("add-port", "br-sfc", port, *mark, "--", "set", "port", port, "external_ids:owner=ovs-cni.network.kubevirt.io")
+    assert (await pod.call("CHECK")).refused(5, "somebody/else", str(pod.pod))
 
 
 async def test_port_without_a_number(node: Node, wired: Wired) -> None:

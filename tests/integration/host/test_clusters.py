@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dpuchain.api import kinds, names
-from dpuchain.host import members
 from dpuchain.kube.secrets import KUBECONFIG_KEY
+from dpuchain.runtime import clusters as dpu_clusters
 
 if TYPE_CHECKING:
     from tests.integration.host.conftest import Place, World
@@ -153,7 +153,7 @@ async def test_server_that_is_not_there_or_not_the_one_is_told(world: World, ser
 
 
 async def test_cluster_that_does_not_answer_holds_up_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "FIRST_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(dpu_clusters, "FIRST_LOOK_SECONDS", 0.2)
     await world.add_cluster("north")
     await world.add_chain()
     await world.told(world.chains, "chain", RECONCILED, "True")

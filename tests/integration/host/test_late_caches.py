@@ -16,10 +16,10 @@ from dpuchain.host.members import Member, Members
 from dpuchain.host.projection import Projection
 from dpuchain.host.services import Services
 from dpuchain.host.targets import Target
-from dpuchain.host.world import HostObjects
 from dpuchain.kube.cache import Cache
 from dpuchain.lab.charts import REPOSITORY
 from dpuchain.runtime.clock import SystemClock
+from dpuchain.runtime.host_objects import HostObjects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

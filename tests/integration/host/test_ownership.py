@@ -12,7 +12,7 @@ from tests.integration.host.test_sets import RECONCILED, both, set_in
 from dpuchain.api import kinds, names
 from dpuchain.api.chain import DPUServiceChain, ServiceChainSet
 from dpuchain.chain.project import chain_set_of
-from dpuchain.host.identity import cluster_identity
+from dpuchain.kube.identity import cluster_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import pytest
 
 from dpuchain.api import kinds, names
 from dpuchain.api.chain import ServiceChainSet
-from dpuchain.host.identity import cluster_identity
+from dpuchain.kube.identity import cluster_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from dpuchain.agent import ports
 from dpuchain.agent.ports import by_mark, claimable, made_by_cni, numbers, observed, pins, surplus
 from dpuchain.api.meta import ObjectKey
-from dpuchain.chain.ports import CNI_OWNER, DPF_ID, DPF_TYPE, ObservedPort, WantedPort
+from dpuchain.chain.ports import CNI_OWNER, DPF_ID, DPF_TYPE, ROUND, ObservedPort, WantedPort
 from dpuchain.ovs.changes import AddPort, DeletePort, PortChange, SetInterface
 from dpuchain.ovs.rows import Absent, BridgeRow, PortRow
 
@@ -45,6 +46,16 @@ def ours(name: str = "p0", mark: str = "ns/p0", **changes: Any) -> PortRow:
 
 def changes_for(rows: Mapping[str, PortRow], wanted: Mapping[str, WantedPort]) -> list[tuple[WantedPort, list[PortChange]]]:
     return ports.additions(BRIDGE, rows, wanted, {"p0": 7})
+
+
+def test_marks_of_another_round_are_written_anew_on_the_port_as_it_is() -> None:
+    wanted = {"p0": replace(UPLINK, external_ids={DPF_TYPE: "physical", **ROUND})}
+    for marks in ({DPF_TYPE: "physical"}, {DPF_TYPE: "physical", "dpuchain-round": "0"}):
+        ((_, (change,)),) = changes_for({"p0": ours(external_ids=marks)}, wanted)
+        assert isinstance(change, AddPort)
+        assert change.external_ids == {DPF_TYPE: "physical", **ROUND}
+        assert change.ofport_request is None
+    assert not changes_for({"p0": ours(external_ids={DPF_TYPE: "physical", **ROUND})}, wanted)
 
 
 def pods(name: str, mark: str, **changes: Any) -> PortRow:

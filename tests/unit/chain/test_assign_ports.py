@@ -11,7 +11,7 @@ import pytest
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.meta import ObjectKey
 from dpuchain.chain.patches import Peer
-from dpuchain.chain.ports import DPF_TYPE, UPLINK_MTU, ObservedPort, assign, claim_of, dpf_id_of, is_left_behind, pod_dpf_id
+from dpuchain.chain.ports import DPF_TYPE, ROUND, UPLINK_MTU, ObservedPort, assign, claim_of, dpf_id_of, is_left_behind, pod_dpf_id
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -47,9 +47,9 @@ def test_each_device_gets_its_port_with_mark_type_and_mtu() -> None:
     assert not ports.refused
     found = {port.name: (port.dpf_id, port.owner.name, port.mtu_request, dict(port.external_ids)) for port in ports.wanted.values()}
     assert found == {
-        "p0": ("ns/up", "up", UPLINK_MTU, {DPF_TYPE: "physical"}),
-        "pf0hpf": ("ns/host", "host", None, {DPF_TYPE: "pf"}),
-        "pf1vf12": ("ns/guest", "guest", None, {DPF_TYPE: "vf"}),
+        "p0": ("ns/up", "up", UPLINK_MTU, {DPF_TYPE: "physical", **ROUND}),
+        "pf0hpf": ("ns/host", "host", None, {DPF_TYPE: "pf", **ROUND}),
+        "pf1vf12": ("ns/guest", "guest", None, {DPF_TYPE: "vf", **ROUND}),
     }
 
 
@@ -88,8 +88,8 @@ def test_the_two_ends_of_a_patch_have_the_names_that_dpf_gives_them() -> None:
     ports = assign([patch("link"), patch("other", "br-my-int", peerPatchName="mine", peerExternalIDs={"a": "b"})], {})
     found = {port.name: (port.peer, dict(port.external_ids), port.mtu_request) for port in ports.wanted.values()}
     assert found == {
-        "p_brsfc_to_brovn_afc766ef": (Peer("br-ovn", "p_brovn_to_brsfc_afc766ef"), {DPF_TYPE: "patch"}, None),
-        "p_brsfc_to_mine": (Peer("br-my-int", "mine", {"a": "b"}), {DPF_TYPE: "patch"}, None),
+        "p_brsfc_to_brovn_afc766ef": (Peer("br-ovn", "p_brovn_to_brsfc_afc766ef"), {DPF_TYPE: "patch", **ROUND}, None),
+        "p_brsfc_to_mine": (Peer("br-my-int", "mine", {"a": "b"}), {DPF_TYPE: "patch", **ROUND}, None),
     }
 
 

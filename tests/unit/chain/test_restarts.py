@@ -14,7 +14,7 @@ from dpuchain.api.kubernetes import Pod
 from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import MAX_UNAVAILABLE_ANNOTATION, RESTARTING_ANNOTATION
 from dpuchain.chain.mtu import Claim, PodInterface
-from dpuchain.chain.restarts import Circumstances, Limit, Place, finding, limit_of, look, next_deadline, plan, wired_mtus
+from dpuchain.chain.restarts import NOT_OUR_TURN, Circumstances, Limit, Place, finding, limit_of, look, next_deadline, plan, wired_mtus
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BEGAN = "2026-01-01T11:59:00Z"
@@ -189,6 +189,33 @@ def test_it_stops_when_a_node_does_not_come_back_and_goes_on_when_it_is_mended()
     ]
     mended = at("a", pod("new", 2000), began=BEGAN, ready=True)
     assert steps(mended, waiting, limit=2, later=PATIENCE) == (["b"], ["pb"], ["a"])
+
+
+def test_nothing_is_begun_while_it_is_another_clusters_turn() -> None:
+    begun, waiting = at("a", pod("pa"), began=BEGAN), at("b", pod("pb"))
+    others = about(2, ("a",), turn=False)
+    assert [item.metadata.name for item in plan([begun, waiting], others).evict] == ["pa"], "what has begun is carried on"
+    assert plan([begun, waiting], others).begin == ()
+    assert NOT_OUR_TURN in finding([begun, waiting], others).message
+    assert NOT_OUR_TURN not in finding([begun, waiting], about(2, ("a",))).message
+    assert NOT_OUR_TURN not in finding([begun], others).message
+
+
+@pytest.mark.parametrize(
+    ("places", "limit", "reason"),
+    [
+        ([at("a", pod("pa"))], 1, "Pending"),
+        ([at("a", pod("pa"))], 0, "Blocked"),
+        ([at("a", pod("pa"), began=BEGAN)], 0, "Pending"),
+        ([at("a", began=BEGAN)], 1, "Pending"),
+        ([at("a", pod("pa"), observed=False)], 1, "Blocked"),
+        ([at("a", pod("pa", owned=False))], 1, "Blocked"),
+        ([at("a", pod("pa"), observed=False), at("b", pod("pb"))], 1, "Pending"),
+        ([at("a", pod("pa")), at("z", pod("sick", 2000, ready=False))], 1, "Pending"),
+    ],
+)
+def test_the_reason_tells_whether_restarts_go_on_or_could_begin(places: list[Place], limit: int, reason: str) -> None:
+    assert finding(places, about(limit)).reason == finding(places, about(limit, turn=False)).reason == reason
 
 
 def test_the_next_deadline_is_that_of_the_oldest_restart() -> None:

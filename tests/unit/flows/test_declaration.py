@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from dpuchain.flows.declaration import BitField, DeclarationError, Layout, Pipeline, Table
-from dpuchain.flows.pipeline import COOKIE, LARGEST_PORT, LEARNED_KIND, METADATA, PIPELINE, STATIC_KIND, cookie, is_ours, metadata
+from dpuchain.flows.pipeline import (
+    COOKIE,
+    LARGEST_PORT,
+    LEARNED_KIND,
+    METADATA,
+    PIPELINE,
+    ROUND,
+    STATIC_KIND,
+    cookie,
+    is_ours,
+    metadata,
+    round_of,
+)
 
 
 def field(name: str, first: int, bits: int) -> BitField:
@@ -77,8 +89,15 @@ def test_the_cookie_tells_owner_kind_and_port() -> None:
     assert METADATA["switch"].read(metadata(0xABCDEF, 7)) == 7
 
 
-@pytest.mark.parametrize("foreign", [0, 1, 0xD9C1 << 48, 0xD9C1300000000000, 0xD9C0100000000000, 0xCBF29CE484222325, 2**64 - 1])
+@pytest.mark.parametrize("foreign", [0, 1, 0xD9C1 << 48, 0xD9C1300000000000, 0xD9B1100000000000, 0xCBF29CE484222325, 2**64 - 1])
 def test_foreign_cookies_are_not_ours(foreign: int) -> None:
     assert not is_ours(foreign)
     assert is_ours(cookie(STATIC_KIND, 1))
     assert is_ours(cookie(LEARNED_KIND, 1))
+
+
+@pytest.mark.parametrize("number", [0, ROUND - 1, ROUND + 1, 15])
+def test_cookies_of_other_rounds_are_ours_and_tell_their_round(number: int) -> None:
+    other = cookie(STATIC_KIND, 7, 3) & ~COOKIE["round"].mask | COOKIE["round"].place(number)
+    assert is_ours(other)
+    assert round_of(other) == number != round_of(cookie(STATIC_KIND, 7, 3)) == ROUND

@@ -173,3 +173,13 @@ async def test_keys_come_in_the_order_in_which_they_were_added() -> None:
         queue.add(key)
     assert [await queue.get() for _ in range(3)] == ["b", "a", "c"]
     queue.close()
+
+
+async def test_it_is_known_how_long_a_key_has_waited() -> None:
+    moment = [10.0]
+    queue: WorkQueue[str] = WorkQueue(now=lambda: moment[0])
+    queue.add("a")
+    moment[0] += 3
+    queue.add("a")
+    assert await queue.get() == "a"
+    assert queue.waited("a") == 3

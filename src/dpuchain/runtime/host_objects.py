@@ -1,4 +1,4 @@
-"""The objects of the host cluster, as the caches of its controller have them."""
+"""The objects of the host cluster, as caches have them."""
 
 from __future__ import annotations
 
