@@ -32,6 +32,7 @@ READERS: tuple[Callable[[bytes], Any], ...] = (
     decode.bundle_reply,
     decode.multipart,
     decode.flows,
+    decode.port_counters,
     decode.updates,
 )
 

@@ -7,13 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpuchain.agent.access import Access
+from dpuchain.agent.answers import Answers
 from dpuchain.agent.attachment import DEVICE
 from dpuchain.agent.cni_socket import listen
 from dpuchain.agent.contact import Contact
+from dpuchain.agent.endpoint import answering
 from dpuchain.agent.evidence import Subject
 from dpuchain.agent.netlink import Aliases
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.ports import PortType
+from dpuchain.agent.probing import Prober
 from dpuchain.agent.repair_events import RepairEvents
 from dpuchain.agent.representors import Devices
 from dpuchain.agent.status import Status
@@ -44,6 +48,8 @@ class Settings:
     health_address: str
     port_type: PortType = "auto"
     sysfs: Path = Path("/sys")
+    address: str = ""
+    """Where questions about the node are answered ("HOST:PORT"); nowhere if empty."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,15 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
         "contact": lambda: contact.problem,
         "openflow": lambda: None if openflow.failure is None else str(openflow.failure),
     }
-    async with client, serve(settings.health_address, checks), listen(settings.cni_socket, wiring.answer), asyncio.TaskGroup() as group:
+    answers = Answers(settings.bridge, objects, switch, (database, openflow), Prober(settings.openflow, clock))
+    access = Access(client, settings.node)
+    async with (
+        client,
+        serve(settings.health_address, checks),
+        answering(settings.address, access, answers, checks),
+        listen(settings.cni_socket, wiring.answer),
+        asyncio.TaskGroup() as group,
+    ):
         _subscribe(objects, database, openflow, lambda: passes.enqueue(THE_SWITCH), reports)
         devices.subscribe(lambda: passes.enqueue(THE_SWITCH))
         contact.subscribe(lambda: passes.enqueue(THE_SWITCH))

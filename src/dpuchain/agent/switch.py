@@ -21,7 +21,7 @@ from dpuchain.agent.representors import Devices
 from dpuchain.agent.verdicts import Findings, evidence, missing_flows, unseen
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.meta import ObjectKey
-from dpuchain.chain.ports import SwitchPort, WantedPort, assign, dpf_id_of, is_left_behind
+from dpuchain.chain.ports import WantedPort, assign, dpf_id_of, is_left_behind
 from dpuchain.chain.resolve import NodeWorld, Resolution, resolve
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
@@ -61,6 +61,15 @@ class Dpu:
     port_type: rows_of.PortType = rows_of.AUTO
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """What a pass has worked out, for who asks about the node."""
+
+    world: NodeWorld
+    resolutions: Mapping[ObjectKey, Resolution]
+    desired: FlowState
+
+
 class Switch:
     """Makes the bridge what the node's objects ask for, and keeps the evidence of it.
 
@@ -75,6 +84,7 @@ class Switch:
     def __init__(self, dpu: Dpu, objects: NodeObjects, contact: Contact, publish: Callable[[set[Subject]], None], clock: Clock) -> None:
         self.evidence = Evidence()
         self.guard = Guard()
+        self.resolved: Resolved | None = None
         self._clock = clock
         self._connecting_until = clock.monotonic() + CONNECTING_SECONDS
         self._dpu = dpu
@@ -174,7 +184,9 @@ class Switch:
         self._numbers = {name: number for name, number in seen.items() if name in {*rows, *ports.wanted, *attached}}
         world = NodeWorld(self._objects.node, interfaces, tuple(self._objects.pods), rows_of.by_mark(rows.values()), refused, ports.vlans)
         resolutions = resolve(self._objects.chains, world)
-        missing = await self._program(resolutions, world.reserved)
+        switches = [ChainSwitches(chain, resolution.switch_ports) for chain, resolution in resolutions.items()]
+        self.resolved = Resolved(world, resolutions, compile_switches(switches, world.reserved))
+        missing = await self._program(resolutions, self.resolved.desired)
         await self._pin()
         if self._objects.readable:
             await self._remove(ports.wanted, interfaces, bridges)
@@ -254,13 +266,11 @@ class Switch:
             if error.code != "NoInterface":
                 raise
 
-    async def _program(self, resolutions: Mapping[ObjectKey, Resolution], reserved: Collection[SwitchPort]) -> Mapping[ObjectKey, str]:
+    async def _program(self, resolutions: Mapping[ObjectKey, Resolution], desired: FlowState) -> Mapping[ObjectKey, str]:
         """Make the flows those of the resolved chains; returns what the read-back showed to be missing of a chain."""
         if self._contact.problem is not None:
             self._actual = self._desired = None
             return dict.fromkeys(resolutions, self._contact.problem)
-        switches = [ChainSwitches(chain, resolution.switch_ports) for chain, resolution in resolutions.items()]
-        desired = compile_switches(switches, reserved)
         doubts, renewals, lifetime = self._doubts, self._contact.renewals, self._contact.lifetime
         actual = self._actual if self._actual is not None else await self._openflow.read_state()
         if not self._objects.readable:  # flows of a chain that cannot be read stay

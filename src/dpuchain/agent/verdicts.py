@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,9 +14,9 @@ from dpuchain.api.names import SERVICE_LABEL
 from dpuchain.chain.ports import dpf_id_of, service_of
 from dpuchain.chain.resolve import NodeWorld, Resolution, interface_problem
 from dpuchain.chain.vlans import vlan_of
+from dpuchain.flows.diff import shortfalls
 from dpuchain.flows.identity import number_owners
 from dpuchain.flows.model import FlowState
-from dpuchain.flows.pipeline import COOKIE
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,12 @@ def unseen(interfaces: Iterable[ServiceInterface], chains: Iterable[ServiceChain
 
 def missing_flows(chains: Iterable[ObjectKey], actual: FlowState, desired: FlowState, reason: str = "") -> dict[ObjectKey, str]:
     """For each chain whose flows are not all on the switch, how many are not, how many are there that should not be, and why."""
-    absent = Counter(COOKIE["owner"].read(flow.cookie) for flow in desired.flows - actual.flows)
-    alien = Counter(COOKIE["owner"].read(flow.cookie) for flow in actual.flows - desired.flows)
+    found = shortfalls(actual, desired)
     end = f"{f' ({reason})' if reason else ''}; trying again"
     return {
-        chain: f"{absent[number]} of its flows are not on the switch and {alien[number]} are there that should not be{end}"
+        chain: "{} of its flows are not on the switch and {} are there that should not be{}".format(*found[number], end)
         for chain, number in number_owners(chains).items()
-        if absent[number] or alien[number]
+        if number in found
     }
 
 

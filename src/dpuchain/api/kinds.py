@@ -18,6 +18,7 @@ DPU_CLUSTER = Resource(PROVISIONING_GROUP, VERSION, "DPUCluster", "dpuclusters",
 DPF_OPERATOR_CONFIG = Resource(OPERATOR_GROUP, VERSION, "DPFOperatorConfig", "dpfoperatorconfigs", fleet.DPFOperatorConfig)
 
 NODE = Resource("", "v1", "Node", "nodes", kubernetes.Metadata, namespaced=False)
+NODE_STATUS = Resource("", "v1", "Node", "nodes", kubernetes.Node, namespaced=False)
 NAMESPACE = Resource("", "v1", "Namespace", "namespaces", kubernetes.Metadata, namespaced=False)
 POD = Resource("", "v1", "Pod", "pods", kubernetes.Pod)
 AGENT_SETTINGS = Resource("", "v1", "ConfigMap", "configmaps", fleet.AgentSettings)

@@ -53,7 +53,7 @@ class Secret(Model, frozen=True, kw_only=True):
 
 
 class PodCondition(Model, frozen=True, kw_only=True):
-    """A condition of a Pod, which has no `observedGeneration`."""
+    """A condition of a Pod or a Node, which has no `observedGeneration`."""
 
     type: str
     status: str
@@ -86,6 +86,24 @@ class Pod(Model, frozen=True, kw_only=True):
     @property
     def ready(self) -> bool:
         """Whether the kubelet says that the pod serves: condition Ready is True."""
+        return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
+
+
+class NodeStatus(Model, frozen=True, kw_only=True):
+    """The parts used of a Node's status."""
+
+    conditions: tuple[PodCondition, ...] = ()
+
+
+class Node(Model, frozen=True, kw_only=True):
+    """A Node: whether its kubelet says that it is ready."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def ready(self) -> bool:
+        """Whether condition Ready is True."""
         return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
 
 

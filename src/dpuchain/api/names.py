@@ -37,6 +37,8 @@ NETWORK_STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status"
 MAX_UNAVAILABLE_ANNOTATION = "dpuchain.dpu.nvidia.com/max-unavailable"
 RESTART_TURN_ANNOTATION = "dpuchain.dpu.nvidia.com/restart-turn"
 RESTARTING_ANNOTATION = "dpuchain.dpu.nvidia.com/restarting-since"
+# Ours, on pods: the service passes frames of any Ethertype on, those of a live trace among them.
+PASSES_PROBES_ANNOTATION = "dpuchain.dpu.nvidia.com/passes-probes"
 TEMPLATE_DIGEST_ANNOTATION = "dpuchain.dpu.nvidia.com/template-digest"
 
 NOOP_PHYSICAL_REMOVAL_ANNOTATION = f"{SERVICE_GROUP}/noop-physical-removal"

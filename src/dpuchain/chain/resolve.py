@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -62,11 +62,14 @@ class NodeWorld:
 
 @dataclass(frozen=True)
 class ResolvedPort:
-    """A port of a switch that exists on the bridge: `port`, or a VLAN on it."""
+    """A port of a switch that exists on the bridge: `port`, or a VLAN on it. It is connected whatever `problems` it has, so that it works
+    as soon as they are mended.
+    """
 
     interface: ObjectKey
     port: ObservedPort
     vlan: int | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,9 @@ def _resolve_chain(chain: ServiceChain, world: NodeWorld, claims: _Claims) -> Re
             except _Problem as found:
                 problems.append(found.of(chain))
                 continue
-            ports.append(resolved)
-            problems += _ailments(resolved, switch, world)
+            ailments = _ailments(resolved, switch, world)
+            ports.append(replace(resolved, problems=tuple(ailments)))
+            problems += ailments
         if len(ports) < 2 and not problems:
             text = f"{use} has fewer than two ports: nothing can pass; give it another port"
             problems.append(Problem(text, "none", ref("ServiceChain", chain), about=f"switch {number}"))
@@ -194,6 +198,18 @@ def _vlan_place(interface: ServiceInterface, world: NodeWorld) -> ResolvedPort |
         return ResolvedPort(key_of(interface), parent, claim.vlan)
     marks = go_map({DPF_ID: str(claim.parent)})
     return f"its parent ServiceInterface {claim.parent}: {problem or f'no port of the bridge has external_ids {marks}'}"
+
+
+def place_of(interface: ServiceInterface, world: NodeWorld) -> ResolvedPort | None:
+    """Where an interface is on the bridge, be it part of a chain or not, and working or not; None if it is nowhere."""
+    if vlan_of(interface) is not None:
+        place = _vlan_place(interface, world)
+        return place if isinstance(place, ResolvedPort) else None
+    try:
+        observed = _observed(interface, world)
+    except _Problem:
+        return None
+    return None if observed is None else ResolvedPort(key_of(interface), observed)
 
 
 def interface_problem(interface: ServiceInterface, world: NodeWorld) -> str | None:
@@ -305,7 +321,7 @@ def _claim(resolved: ResolvedPort, use: _Use, claims: _Claims) -> None:
 
 
 def _ailments(resolved: ResolvedPort, switch: Switch, world: NodeWorld) -> list[Problem]:
-    """What is wrong with a port that is there: it stays connected, so that it works as soon as this is mended."""
+    """What is wrong with a port that is there."""
     port, interface = resolved.port, Ref("ServiceInterface", resolved.interface)
     link = _link_problem(port)
     found = [] if link is None else [Problem(link, "device", interface)]

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dpuchain.agent.process import Settings, run
+from dpuchain.chain.report import AGENT_PORT
 from dpuchain.cli import options
 
 RUNTIME = "/var/run/openvswitch"
@@ -18,6 +19,13 @@ RUNTIME = "/var/run/openvswitch"
 @click.option("--bridge", default="br-sfc", show_default=True, help="Bridge that chains are made on; it must exist.")
 @click.option("--ovsdb", default=f"unix:{RUNTIME}/db.sock", show_default=True, help="Where Open vSwitch's database listens.")
 @click.option("--openflow", type=click.Path(path_type=Path), help=f"OpenFlow socket of the bridge.  [default: {RUNTIME}/BRIDGE.mgmt]")
+@click.option(
+    "--address",
+    default=f":{AGENT_PORT}",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to answer `dpuchain describe`, `trace` and `check`, by HTTPS, to who may ask; nowhere if empty.",
+)
 @click.option(
     "--cni-socket",
     type=click.Path(path_type=Path),

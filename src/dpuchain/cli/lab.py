@@ -13,10 +13,15 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.text import Text
-from rich.tree import Tree
 
-from dpuchain.lab import control, example, preflight, remains, tree
+from dpuchain.cli import describe
+from dpuchain.cli.fleet import connected
+from dpuchain.cli.items import Item, folded
+from dpuchain.cli.screen import trees
+from dpuchain.cli.views import Wanted
+from dpuchain.kube.errors import KubeError
+from dpuchain.kube.kubeconfig import found
+from dpuchain.lab import control, example, preflight, remains
 from dpuchain.lab.errors import LabError
 from dpuchain.lab.layout import HOST, Layout, Shape
 from dpuchain.lab.network import MOST_DPUS, host_address
@@ -108,8 +113,7 @@ def status(directory: Path) -> None:
             screen.say(f"{event.kind:8}{event.pid:>7}  {event.text}")
         if any(event.kind == "dead" for event in events):
             raise LabError("some processes have died", f"`dpuchain lab up` brings them back; their logs are in {layout.directory}")
-        assert layout.shape is not None
-        screen.show(tree.build(await tree.read(layout, layout.shape)))
+        screen.show(await _trees(layout))
 
     _run(screen, directory, show)
 
@@ -131,24 +135,19 @@ class Screen:
         """Say something as it is."""
         self._console.print(escape(text))
 
-    def show(self, items: list[tree.Item]) -> None:
+    def show(self, items: list[Item]) -> None:
         """Draw trees."""
-        for item in items:
-            self._console.print(_branch(Tree(_label(item)), item), soft_wrap=False)
+        self._console.print(trees(map(folded, items)), soft_wrap=False)
 
 
-def _branch(drawn: Tree, item: tree.Item) -> Tree:
-    for remark in item.remarks:
-        drawn.add(Text(remark, "yellow", overflow="fold"))
-    for child in item.children:
-        _branch(drawn.add(_label(child)), child)
-    return drawn
-
-
-def _label(item: tree.Item) -> Text:
-    colour = {True: "green", False: "red", None: ""}[item.good]
-    label = Text(overflow="fold")
-    return label.append(f"{item.name}  ").append(item.state, colour) if item.state else label.append(item.name, colour)
+async def _trees(layout: Layout) -> list[Item]:
+    """What the rack carries. Raises `LabError`."""
+    try:
+        async with connected(found(layout.kubeconfig(HOST), {}), None) as fleet:
+            kinds = [await describe.read(fleet, kind, Wanted("", ""), everything=False) for kind in ("chain", "service")]
+    except* KubeError as group:
+        raise LabError("; ".join(str(error) for error in group.exceptions)) from group
+    return [item for items in kinds for item in items]
 
 
 def _run(screen: Screen, directory: Path, work: Callable[[Layout], Coroutine[Any, Any, None]]) -> None:
@@ -199,9 +198,9 @@ async def _show_example(layout: Layout, shape: Shape, screen: Screen) -> None:
     try:
         await example.apply(layout, shape, screen.progress)
     except LabError:
-        screen.show(tree.build(await tree.read(layout, shape)))
+        screen.show(await _trees(layout))
         raise
-    screen.show(tree.build(await tree.read(layout, shape)))
+    screen.show(await _trees(layout))
     asked, answer = await example.ping(layout, shape)
     screen.say(f"\nping {asked}, through the chain:\n{answer}\n")
 

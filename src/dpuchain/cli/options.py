@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from dpuchain.api.kinds import DPU_SERVICE, DPU_SERVICE_CHAIN, DPU_SERVICE_INTERFACE
+from dpuchain.api.names import OPERATOR_NAMESPACE
+from dpuchain.api.resource import Resource
 from dpuchain.kube.client import Client
-from dpuchain.kube.kubeconfig import InvalidKubeconfig
+from dpuchain.kube.errors import KubeError
+from dpuchain.kube.kubeconfig import InvalidKubeconfig, found, namespace_in, read
 from dpuchain.kube.leases import LeadershipLost
 from dpuchain.runtime import process
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -37,6 +44,90 @@ def common(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def cluster(command: F) -> F:
+    """Add the options by which a person's command finds its clusters, as kubectl has them."""
+    for option in (
+        click.option("-n", "--namespace", default="", help=f"Namespace.  [default: the context's, else {OPERATOR_NAMESPACE}]"),
+        click.option("--context", default="", help="Context of the kubeconfig.  [default: its current one]"),
+        click.option(
+            "--kubeconfig",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="How to reach the host cluster.  [default: $KUBECONFIG, else ~/.kube/config]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+output = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Text for people, or JSON for programs."
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the host cluster is, and which namespace is meant."""
+
+    content: Mapping[str, Any]
+    context: str | None
+    namespace: str
+
+
+def kubeconfig(kubeconfig: Path | None, context: str, namespace: str) -> Source:
+    """What the options of `cluster` say. Ends the command with a sentence if the kubeconfig cannot be used."""
+    try:
+        content = found(kubeconfig, os.environ)
+        read(content, context or None)
+    except InvalidKubeconfig as error:
+        raise click.ClickException(str(error)) from error
+    return Source(content, context or None, namespace or namespace_in(content, context or None) or OPERATOR_NAMESPACE)
+
+
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Do a person's command to its end. What a cluster refuses ends it with a sentence, and an interrupt without one."""
+    try:
+        return asyncio.run(work)
+    except* KubeError as group:
+        raise click.ClickException("; ".join(dict.fromkeys(_leaves(group)))) from group
+    except* click.ClickException as group:
+        raise next(error for error in _errors(group) if isinstance(error, click.ClickException)) from group
+    except* KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _errors(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _errors(error)
+        else:
+            yield error
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[str]:
+    return (str(error) for error in _errors(group))
+
+
+def complete_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The names that `describe` could be given next; none if the cluster does not tell them."""
+    kinds: dict[str, Resource[Any]] = {"chain": DPU_SERVICE_CHAIN, "interface": DPU_SERVICE_INTERFACE, "service": DPU_SERVICE}
+    resource = kinds.get(str(context.params.get("kind")))
+    if resource is None:
+        return []
+    given = context.params
+    try:
+        source = kubeconfig(given.get("kubeconfig"), given.get("context") or "", given.get("namespace") or "")
+        names = asyncio.run(_names(source, resource))
+    except (click.ClickException, KubeError):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+async def _names(source: Source, resource: Resource[Any]) -> list[str]:
+    async with Client.from_kubeconfig(source.content, context=source.context, user_agent="dpuchain") as client:
+        listing = await client.list(resource, namespace=source.namespace)
+    return sorted(item.metadata.name for item in listing.items)
 
 
 leader_elect = click.option(

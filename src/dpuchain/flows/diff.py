@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from dpuchain.flows.compile import FORWARD, LEARNED
@@ -36,6 +37,13 @@ def diff(actual: FlowState, desired: FlowState) -> FlowChanges:
         delete=_ordered([*(flow for key, flow in have.items() if key not in want), *stale]),
         flush=tuple(sorted(flush, key=lambda pattern: pattern.cookie)),
     )
+
+
+def shortfalls(actual: FlowState, desired: FlowState) -> dict[int, tuple[int, int]]:
+    """For the number of each owner whose flows are not as desired: how many are missing, and how many are there that should not be."""
+    absent = Counter(COOKIE["owner"].read(flow.cookie) for flow in desired.flows - actual.flows)
+    alien = Counter(COOKIE["owner"].read(flow.cookie) for flow in actual.flows - desired.flows)
+    return {number: (absent[number], alien[number]) for number in absent | alien}
 
 
 def _ordered(flows: Iterable[Flow]) -> tuple[Flow, ...]:

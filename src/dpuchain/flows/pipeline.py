@@ -25,6 +25,7 @@ from dpuchain.flows.declaration import BitField, Layout, Pipeline, Table
 
 STATIC_KIND = 1
 LEARNED_KIND = 2
+PROBE_KIND = 3
 
 # Twelve bits that say "dpuchain". With the kind, one foreign cookie of 32,768 looks like ours if foreign ones are drawn at random.
 BRAND = 0xD9C
@@ -49,7 +50,9 @@ COOKIE = Layout(
     (
         BitField("brand", 52, 12, "0xd9c: the flow is dpuchain's. Flows without it are neither changed nor deleted."),
         BitField("round", 48, 4, "Version of this pipeline's layout. Flows of another round are replaced in one bundle."),
-        BitField("kind", 44, 4, "1 for a flow that was compiled, 2 for an entry that the switch learned."),
+        BitField(
+            "kind", 44, 4, "1 for a flow that was compiled, 2 for an entry that the switch learned, 3 for one that catches probe frames."
+        ),
         BitField("owner", 16, 28, "Number of the ServiceChain that the flow serves."),
         BitField("port", 0, 16, "Port that the flow serves: frames from it, to it, or a station behind it; 0 for a whole switch."),
     ),
@@ -91,8 +94,8 @@ PIPELINE = Pipeline(
             "classify",
             "Finds the switch that a frame belongs to by the port and the VLAN it came in by, and takes that VLAN's tag off. A wire's "
             "frame leaves at once; any other is marked with its switch, its source is learned, and it goes on. A frame of a VLAN that is "
-            "an interface of its own, but in no switch, goes nowhere.",
-            priorities={"vlan": 3000, "reserved": 2000, "port": 1000},
+            "an interface of its own, but in no switch, goes nowhere. Where a live trace waits for its probe frames, they end here.",
+            priorities={"probe": 4000, "vlan": 3000, "reserved": 2000, "port": 1000},
             edges=("learned", "forward", "leave"),
             learns=("learned",),
         ),
@@ -141,6 +144,11 @@ def register(port: SwitchPort) -> int:
 def is_ours(value: int) -> bool:
     """Whether a flow with this cookie is dpuchain's to change, whichever round it is of."""
     return value & OURS_MASK == OURS and COOKIE["kind"].read(value) in (STATIC_KIND, LEARNED_KIND)
+
+
+def is_probe(value: int) -> bool:
+    """Whether a flow with this cookie catches probe frames; it goes by itself and is nobody's to repair."""
+    return value & OURS_MASK == OURS and COOKIE["kind"].read(value) == PROBE_KIND
 
 
 def round_of(value: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -13,6 +14,7 @@ import msgspec
 
 from dpuchain.api.meta import Object, ObjectKey
 from dpuchain.api.resource import Resource
+from dpuchain.kube.certificates import end_of, end_of_servers
 from dpuchain.kube.errors import TRANSPORT_ERRORS, Invalid, from_response, from_transport
 from dpuchain.kube.kubeconfig import Endpoint, in_cluster, read
 
@@ -165,17 +167,23 @@ class Client:
         content_type: str = "application/json",
         query: Mapping[str, str] | None = None,
         accept: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Send one request and return the body of its answer: the door that all of the above go through."""
         action = f"{method} {self.server}{path}"
-        headers = self._headers(accept, content_type if body is not None else None)
+        ours = self._headers(accept, content_type if body is not None else None)
         if method != "GET":
             self._fence()
         try:
             async with (
                 self._turns,
                 self._open().request(
-                    method, self.server + path, params=query, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT)
+                    method,
+                    self.server + path,
+                    params=query,
+                    data=body,
+                    headers={**(headers or {}), **ours},
+                    timeout=aiohttp.ClientTimeout(total=TIMEOUT),
                 ) as response,
             ):
                 content = await response.read()
@@ -184,6 +192,15 @@ class Client:
         if response.status >= 400:
             raise from_response(response.status, content, action, response.headers.get("Retry-After"))
         return content
+
+    async def expiries(self) -> dict[str, datetime]:
+        """When the certificates expire by which the server and we know each other; what is not known by one is left out."""
+        found = {}
+        if self._endpoint.certificate is not None:
+            found["our client certificate"] = end_of(self._endpoint.certificate)
+        if self._endpoint.tls is not None:
+            found["the API server's certificate"] = await end_of_servers(self.server, self._endpoint.tls)
+        return {name: end for name, end in found.items() if end is not None}
 
     async def stream(self, path: str, *, query: Mapping[str, str], accept: str | None, silence: float) -> AsyncGenerator[bytes, None]:
         """Lines of an answer that goes on, such as a watch's, as they come; ends when the server ends it.

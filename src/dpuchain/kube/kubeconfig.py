@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping
@@ -35,6 +36,8 @@ class Endpoint:
     server: str
     tls: ssl.SSLContext | None
     token: Callable[[], str | None]
+    certificate: bytes | None = None
+    """Our own, in PEM, where we are known by one."""
 
 
 def read(source: Path | Mapping[str, Any], context: str | None = None) -> Endpoint:
@@ -49,8 +52,7 @@ def read(source: Path | Mapping[str, Any], context: str | None = None) -> Endpoi
             raise InvalidKubeconfig(f"{where}: not a kubeconfig; {REMEDY}")
         chosen = KubeConfig.from_dict({key: value for key, value in content.items() if value is not None}).get(context)
     except yaml.YAMLError as error:  # its text quotes the file, and there are credentials in it
-        mark = getattr(error, "problem_mark", None)
-        raise InvalidKubeconfig(f"{where}: not YAML{f' in line {mark.line + 1}' if mark else ''}; {REMEDY}") from None
+        raise InvalidKubeconfig(_not_yaml(where, error)) from None
     except KeyError as error:
         raise InvalidKubeconfig(f"{where}: {error} is missing; {REMEDY}") from error
     except (ConfigError, TypeError, ValueError, OSError) as error:
@@ -67,7 +69,57 @@ def read(source: Path | Mapping[str, Any], context: str | None = None) -> Endpoi
         server=chosen.cluster.server.rstrip("/"),
         tls=_tls(chosen.cluster, user, folder, where) if chosen.cluster.server.startswith("https:") else None,
         token=_token(user, folder),
+        certificate=_certificate(user, folder),
     )
+
+
+def found(explicit: Path | None, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The kubeconfig that kubectl would use, as content: `explicit`, else the files in KUBECONFIG, else ~/.kube/config.
+
+    Of several files the first that names a cluster, user or context counts, and the first `current-context`. Raises InvalidKubeconfig.
+    """
+    listed = [Path(part) for part in environment.get("KUBECONFIG", "").split(os.pathsep) if part]
+    usual = Path(environment.get("HOME", "/")) / ".kube" / "config"
+    paths = [explicit] if explicit is not None else [path for path in listed if path.exists()] or listed or [usual]
+    merged: dict[str, Any] = {"clusters": [], "users": [], "contexts": []}
+    for path in paths:
+        content = _decoded(path)
+        merged.setdefault("current-context", content.get("current-context") or None)
+        merged["current-context"] = merged["current-context"] or content.get("current-context")
+        for kind in ("clusters", "users", "contexts"):
+            named = {entry.get("name") for entry in merged[kind]}
+            merged[kind] += [_anchored(entry, path.parent) for entry in content.get(kind) or () if entry.get("name") not in named]
+    return merged
+
+
+def _decoded(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidKubeconfig(f"{path}: {error}; give another with --kubeconfig, or set KUBECONFIG") from error
+    except yaml.YAMLError as error:
+        raise InvalidKubeconfig(_not_yaml(str(path), error)) from None
+    parts = [content.get(kind) or [] for kind in ("clusters", "users", "contexts")] if isinstance(content, dict) else [None]
+    if not all(isinstance(part, list) and all(isinstance(entry, dict) for entry in part) for part in parts):
+        raise InvalidKubeconfig(f"{path}: not a kubeconfig; {REMEDY}")
+    return dict(content)
+
+
+def _anchored(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """An entry in which files are named so that they are found from everywhere."""
+    return {
+        key: {field: str(folder / value) if field in FILES and value else value for field, value in part.items()}
+        if isinstance(part, dict)
+        else part
+        for key, part in entry.items()
+    }
+
+
+def namespace_in(content: Mapping[str, Any], context: str | None) -> str:
+    """The namespace that a kubeconfig's context names; empty if it names none."""
+    name = context or content.get("current-context")
+    chosen = next((entry.get("context") or {} for entry in content.get("contexts") or () if entry.get("name") == name), {})
+    return str(chosen.get("namespace") or "")
 
 
 def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Endpoint:
@@ -84,6 +136,11 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
     return Endpoint(f"https://{address}:{port}", tls, lambda: (folder / "token").read_text().strip())
 
 
+def _not_yaml(where: str, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f"{where}: not YAML{f' in line {mark.line + 1}' if mark else ''}; {REMEDY}"
+
+
 def _token(user: Any, folder: Path) -> Callable[[], str | None]:
     if user is None:
         return lambda: None
@@ -91,6 +148,10 @@ def _token(user: Any, folder: Path) -> Callable[[], str | None]:
     if path:
         return lambda: (folder / path).read_text().strip()
     return lambda: user.token
+
+
+def _certificate(user: Any, folder: Path) -> bytes | None:
+    return None if user is None else _content(user.client_cert_data, user.client_cert, folder)
 
 
 def _tls(cluster: Any, user: Any, folder: Path, where: str) -> ssl.SSLContext:

@@ -7,6 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
+from dpuchain.chain.report import AGENT_PORT
 from dpuchain.lab import charts
 from dpuchain.lab.cluster import ADMINISTRATORS, AGENTS
 from dpuchain.lab.openvswitch import BRIDGE
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dpuchain.lab.rack import Rack
 
 READY_TIMEOUT = 60.0
-AGENT_PORT = 9800
+HEALTH_PORT = 9800
 """Of the agents' health addresses: each is alone on its DPU's management address."""
 
 
@@ -78,7 +79,7 @@ class Operators:
     def _start_agent(self, dpu: Dpu, cluster: Cluster) -> None:
         user = f"dpuchain-agent-{dpu.name}"
         kubeconfig = cluster.write_kubeconfig(dpu.directory / "agent.kubeconfig", user, (ADMINISTRATORS, AGENTS))
-        health = f"{dpu.address}:{AGENT_PORT}"
+        health = f"{dpu.address}:{HEALTH_PORT}"
         arguments = [
             f"--kubeconfig={kubeconfig}",
             f"--node={dpu.name}",
@@ -87,6 +88,7 @@ class Operators:
             f"--openflow={dpu.switch.management}",
             f"--cni-socket={dpu.cni_socket}",
             f"--health-address={health}",
+            f"--address={dpu.address}:{AGENT_PORT}",
         ]
         # In the mounts of the container runtime: the network namespaces of the pods are mounted there and nowhere else.
         command = Command(_agent(dpu), _dpuchain("agent", *arguments), namespace=dpu.namespace, mounts_of=dpu.mounts)

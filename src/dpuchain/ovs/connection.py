@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
         self.name = name
         self.lost: asyncio.Future[OvsError] = asyncio.get_running_loop().create_future()
         self.on_updates: Callable[[list[decode.Update]], None] = lambda _: None
+        self.on_frame: Callable[[int, bytes], None] = lambda _cookie, _frame: None
         self._greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
             of.ERROR: self._on_error,
             of.ECHO_REQUEST: self._on_echo,
             of.MULTIPART_REPLY: self._on_multipart,
+            of.PACKET_IN: self._on_packet,
             of.BARRIER_REPLY: self._on_answer,
             of.BUNDLE_CONTROL: self._on_answer,
         }
@@ -124,6 +126,9 @@ class Connection(asyncio.Protocol):
         self._content.setdefault(transaction, []).append(content)
         if not more:
             self._on_answer(transaction, b"".join(self._content.pop(transaction)))
+
+    def _on_packet(self, _: int, body: bytes) -> None:
+        self.on_frame(*decode.packet_in(body))
 
     def _on_answer(self, transaction: int, body: bytes) -> None:
         answer = self._answers.pop(transaction, None)

@@ -52,6 +52,22 @@ class Error(NamedTuple):
     cause: bytes
 
 
+class Counted(NamedTuple):
+    """A flow and how many packets have matched it; a change of its actions lets the count go on, a new bundle of the flow begins anew."""
+
+    flow: Flow
+    packets: int
+
+
+class PortCounters(NamedTuple):
+    """What has passed a port since it was made, in packets. What the device does not count is 0."""
+
+    received: int = 0
+    sent: int = 0
+    dropped: int = 0
+    errors: int = 0
+
+
 class Update(NamedTuple):
     """A change to a flow that somebody else made: `added`, `removed`, `modified`, or `unknown` where the switch lost count."""
 
@@ -115,13 +131,18 @@ def multipart(body: bytes) -> tuple[int, bool, bytes]:
     return kind, bool(flags & of.MULTIPART_MORE), body[of.MULTIPART_HEADER.size :]
 
 
-@_guarded
 def flows(content: bytes) -> list[Flow]:
     """The flows in the content of one multipart reply."""
+    return [flow for flow, _ in counted_flows(content)]
+
+
+@_guarded
+def counted_flows(content: bytes) -> list[Counted]:
+    """The flows in the content of one multipart reply, with their counters."""
     found = []
     offset = 0
     while offset < len(content):
-        length, table, _, _, priority, idle, hard, flags, _, cookie, _, _ = of.FLOW_STATS_BODY.unpack_from(content, offset)
+        length, table, _, _, priority, idle, hard, flags, _, cookie, packets, _ = of.FLOW_STATS_BODY.unpack_from(content, offset)
         end = offset + length
         start = offset + of.FLOW_STATS_BODY.size
         if not start <= end <= len(content):
@@ -134,8 +155,24 @@ def flows(content: bytes) -> list[Flow]:
             raise ValueError(message)
         match = _match(content[start : start + match_length])
         actions = _instructions(content[actions_at:end])
-        found.append(Flow(table, priority, match, actions, cookie, idle, hard, flags))
+        found.append(Counted(Flow(table, priority, match, actions, cookie, idle, hard, flags), packets))
         offset = end
+    return found
+
+
+@_guarded
+def port_counters(content: bytes) -> dict[int, PortCounters]:
+    """The counters in the content of one multipart reply, by the numbers of the ports."""
+    found: dict[int, PortCounters] = {}
+    offset = 0
+    while offset < len(content):
+        length, port, *counts = of.PORT_STATS_BODY.unpack_from(content, offset)
+        if length < of.PORT_STATS_BODY.size:
+            message = f"the counters of a port take {length} bytes, fewer than there are"
+            raise ValueError(message)
+        received, sent, _, _, *failures = (0 if count == of.UNKNOWN_COUNT else count for count in counts)
+        found[port] = PortCounters(received, sent, failures[0] + failures[1], failures[2] + failures[3])
+        offset += length
     return found
 
 
@@ -167,6 +204,14 @@ def _updates(content: bytes) -> Iterator[tuple[int, int, bytes]]:
             raise ValueError(message)
         yield event, length, content[offset : offset + length]
         offset += length
+
+
+@_guarded
+def packet_in(body: bytes) -> tuple[int, bytes]:
+    """Cookie of the flow that sent a frame to us, and the frame."""
+    *_, cookie = of.PACKET_IN_BODY.unpack_from(body)
+    match_length = of.MATCH_HEADER.unpack_from(body, of.PACKET_IN_BODY.size)[1]
+    return cookie, body[of.PACKET_IN_BODY.size + match_length + of.padding(match_length) + 2 :]
 
 
 def _parts(data: bytes, head: struct.Struct, *, pad: bool = False) -> Iterator[tuple[int, bytes]]:

@@ -120,7 +120,9 @@ def instructions(actions: tuple[Action, ...]) -> bytes:
 def _simple(item: Action) -> bytes:
     match item:
         case Output(port):
-            return of.ACTION_HEADER.pack(of.ACTION_OUTPUT, 16) + of.OUTPUT_BODY.pack(port, 0)
+            return of.ACTION_HEADER.pack(of.ACTION_OUTPUT, 16) + of.OUTPUT_BODY.pack(
+                port, of.WHOLE_FRAME if port == of.TO_CONTROLLER else 0
+            )
         case PushVlan():
             return of.ACTION_HEADER.pack(of.ACTION_PUSH_VLAN, 8) + of.PUSH_BODY.pack(of.TAGGED)
         case PopVlan():
@@ -177,6 +179,22 @@ def flow_request(table: int, cookie: int, mask: int) -> bytes:
     """Body of the request for all flows of `table` with such a cookie."""
     body = of.FLOW_REQUEST_BODY.pack(table, of.ANY_PORT, of.ANY_GROUP, cookie, mask) + match(())
     return of.MULTIPART_HEADER.pack(of.MULTIPART_FLOW, 0) + body
+
+
+def port_request() -> bytes:
+    """Body of the request for the counters of all ports."""
+    return of.MULTIPART_HEADER.pack(of.MULTIPART_PORTS, 0) + of.PORT_REQUEST_BODY.pack(of.ANY_PORT)
+
+
+def frames_wanted() -> bytes:
+    """Body of the message that has the switch send us the frames that flows send to a controller."""
+    return of.CONFIG_BODY.pack(0, of.WHOLE_FRAME)
+
+
+def packet_out(port: int, frame: bytes) -> bytes:
+    """Body of the message that has the switch take `frame` as come in by `port`, and look it up in its tables."""
+    actions = _simple(Output(of.TO_TABLES))
+    return of.PACKET_OUT_BODY.pack(of.NO_BUFFER, port, len(actions)) + actions + frame
 
 
 def bundle_control(bundle: int, kind: int) -> bytes:

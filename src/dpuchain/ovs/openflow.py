@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dpuchain.flows.model import Flow, FlowChanges, FlowState, Flush
-from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPELINE, ROUND, is_ours, round_of
+from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, PIPELINE, ROUND, is_ours, is_probe, round_of
 from dpuchain.ovs import decode, encode
 from dpuchain.ovs import protocol as of
 from dpuchain.ovs.connection import Connection, connect, rejection
-from dpuchain.ovs.decode import Update
+from dpuchain.ovs.decode import Counted, PortCounters, Update
 from dpuchain.ovs.errors import OvsError, Unreachable
 
 # Seconds between two attempts to connect. A restarted ovs-vswitchd forwards nothing until its flows are back, so the longest wait is
@@ -105,7 +105,8 @@ class OpenFlow:
         return connection
 
     def _tell(self, updates: list[Update]) -> None:
-        concerning = [update for update in updates if update.table not in _FOREIGN_TABLES or is_ours(update.cookie)]
+        told = (update for update in updates if update.table not in _FOREIGN_TABLES or is_ours(update.cookie))
+        concerning = [update for update in told if not is_probe(update.cookie)]
         if concerning:
             for callback in self._watchers:
                 callback(concerning)
@@ -135,6 +136,15 @@ class OpenFlow:
         present = (flow for flow in found if round_of(flow.cookie) == ROUND)
         learned = frozenset(flow for flow in present if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
         return FlowState(frozenset(found) - learned, learned)
+
+    async def read_counted(self) -> list[Counted]:
+        """Every flow of the bridge with its packet count, whoever made it. Unreachable and Invalid as above."""
+        content = await self._connected().ask(of.MULTIPART_REQUEST, encode.flow_request(of.ALL_TABLES, 0, 0))
+        return decode.counted_flows(content)
+
+    async def read_ports(self) -> dict[int, PortCounters]:
+        """What has passed each port of the bridge, by number. Unreachable and Invalid as above."""
+        return decode.port_counters(await self._connected().ask(of.MULTIPART_REQUEST, encode.port_request()))
 
     async def apply(self, changes: FlowChanges) -> None:
         """Carry out all of `changes` at once, or none of them: frames see the tables before, or after, nothing between.

@@ -18,6 +18,9 @@ HELLO = 0
 ERROR = 1
 ECHO_REQUEST = 2
 ECHO_REPLY = 3
+SET_CONFIG = 9
+PACKET_IN = 10
+PACKET_OUT = 13
 FLOW_MOD = 14
 MULTIPART_REQUEST = 18
 MULTIPART_REPLY = 19
@@ -80,6 +83,12 @@ LEARN_PART_KIND = 0xFC00
 MULTIPART_HEADER = struct.Struct("!HH4x")
 MULTIPART_FLOW = 1
 MULTIPART_MORE = 1
+# Request for the counters of ports: port
+MULTIPART_PORTS = 4
+PORT_REQUEST_BODY = struct.Struct("!I4x")
+# Counters of a port in a reply: length, port, then packets, bytes, drops and errors, each received and sent
+PORT_STATS_BODY = struct.Struct("!H2xI8xQQQQQQQQ")
+UNKNOWN_COUNT = 0xFFFFFFFFFFFFFFFF
 # Request for flows: table, out port, out group, cookie, cookie mask
 FLOW_REQUEST_BODY = struct.Struct("!B3xII4xQQ")
 # Flow in a reply: length, table, seconds, nanoseconds, priority, idle, hard, flags, importance, cookie, packets, bytes
@@ -105,6 +114,16 @@ BUNDLE_OPEN = 0
 BUNDLE_COMMIT = 4
 BUNDLE_DISCARD = 6
 BUNDLE_ATOMIC_ORDERED = 0b11
+
+# Switch configuration (A.3.2): flags, bytes of a frame that met no flow. A connection like ours is sent frames only if it asked for some.
+CONFIG_BODY = struct.Struct("!HH")
+WHOLE_FRAME = 0xFFFF
+
+# Frames to and from the switch (A.3.7, A.4.1): buffer, port, bytes of actions; buffer, length, reason, table, cookie
+PACKET_OUT_BODY = struct.Struct("!IIH6x")
+PACKET_IN_BODY = struct.Struct("!IHBBQ")
+TO_TABLES = 0xFFFFFFF9
+TO_CONTROLLER = 0xFFFFFFFD
 
 # Errors (A.4.4): type, code
 ERROR_BODY = struct.Struct("!HH")

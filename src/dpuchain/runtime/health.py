@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from aiohttp import web
 
 from dpuchain.runtime.metrics import exposition
 
+SHUTDOWN_SECONDS = 1.0
+"""How long an end waits for answers that are under way."""
 Checks = Mapping[str, Callable[[], str | None]]
 """Readiness checks by name; each returns None when all is well, else what is wrong."""
 
@@ -22,9 +25,6 @@ async def serve(address: str, checks: Checks) -> AsyncIterator[int]:
     if not address:
         yield 0
         return
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"health address {address!r} is not HOST:PORT, such as 127.0.0.1:8080")
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -38,10 +38,23 @@ async def serve(address: str, checks: Checks) -> AsyncIterator[int]:
 
     application = web.Application()
     application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    async with listen(application, address) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def listen(application: web.Application, address: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve an application on `address` ("HOST:PORT"; port 0 takes a free one) while the context lasts; yields the port.
+
+    Raises OSError if the address cannot be bound, ValueError if it is none.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"address {address!r} is not HOST:PORT, such as 127.0.0.1:8080")
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host.strip("[]") or None, int(port))
+        site = web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=tls)
         await site.start()
         bound = runner.addresses[0]
         yield int(bound[1])

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
+from tests.integration.agent.asker import Asker
 from tests.integration.agent.stations import Station
 from tests.integration.agent.world import World
 
 from dpuchain.agent.process import Settings, run
-from dpuchain.api.kinds import SERVICE_CHAIN, SERVICE_INTERFACE
-from dpuchain.api.meta import key_of
-from dpuchain.kube.client import Client
+from dpuchain.api.access import SERVICE_ACCOUNT
+from dpuchain.api.kinds import NAMESPACE, SERVICE_CHAIN, SERVICE_INTERFACE
+from dpuchain.api.kubernetes import Metadata
+from dpuchain.api.meta import ObjectMeta, key_of
+from dpuchain.api.names import OPERATOR_NAMESPACE
+from dpuchain.kube.client import APPLY_PATCH, Client
+from dpuchain.kube.errors import AlreadyExists
+from dpuchain.lab.ports import ReservedPort
 from dpuchain.lab.process import run as command
 
 if TYPE_CHECKING:
@@ -22,6 +31,9 @@ if TYPE_CHECKING:
 
     from dpuchain.lab.cluster import Cluster
     from dpuchain.lab.openvswitch import OpenVSwitch
+
+
+PLURALS = {"ServiceAccount": "serviceaccounts", "ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings"}
 
 
 @pytest.fixture
@@ -46,23 +58,55 @@ async def world(client: Client, namespace: str, switch: OpenVSwitch) -> AsyncIte
 
 
 @pytest.fixture
-async def start_agent(world: World, api_server: Cluster, tmp_path: Path) -> AsyncIterator[Callable[[], asyncio.Task[None]]]:
-    """Return `start_agent()`: an agent of the test's node on the test's switch, as a task; it ends with the test."""
-    (tmp_path / "sys/class/net").mkdir(parents=True)
-    tasks: list[asyncio.Task[None]] = []
+def agents() -> list[asyncio.Task[None]]:
+    """The agents that the test has started."""
+    return []
 
-    def start() -> asyncio.Task[None]:
-        switch = world.switch
-        settings = Settings(world.node, "br-sfc", switch.database, switch.management, tmp_path / "cni.sock", "", sysfs=tmp_path / "sys")
+
+@pytest.fixture
+async def start_agent(
+    world: World, api_server: Cluster, tmp_path: Path, agents: list[asyncio.Task[None]]
+) -> AsyncIterator[Callable[..., asyncio.Task[None]]]:
+    """Return `start_agent(address="")`: an agent of the test's node on the test's switch, as a task; it ends with the test."""
+    (tmp_path / "sys/class/net").mkdir(parents=True)
+
+    def start(address: str = "") -> asyncio.Task[None]:
+        switch, socket, sysfs = world.switch, tmp_path / "cni.sock", tmp_path / "sys"
+        settings = Settings(world.node, "br-sfc", switch.database, switch.management, socket, "", sysfs=sysfs, address=address)
         task = asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="agent"), settings))
-        tasks.append(task)
+        agents.append(task)
         return task
 
     yield start
-    for task in tasks:
+    for task in agents:
         task.cancel()
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+    for outcome in await asyncio.gather(*agents, return_exceptions=True):
         assert isinstance(outcome, asyncio.CancelledError), outcome
+
+
+@pytest.fixture
+async def rights(client: Client, pytestconfig: pytest.Config) -> None:
+    """The rights as they are deployed."""
+    with suppress(AlreadyExists):
+        await client.create(NAMESPACE, Metadata(metadata=ObjectMeta(name=OPERATOR_NAMESPACE)))
+    query = {"fieldManager": "tests", "force": "true"}
+    for item in yaml.safe_load_all((pytestconfig.rootpath / "deploy" / "asking.yaml").read_text()):
+        root = "/api" if item["apiVersion"] == "v1" else "/apis"
+        folder = f"namespaces/{OPERATOR_NAMESPACE}/" if "namespace" in item["metadata"] else ""
+        path = f"{root}/{item['apiVersion']}/{folder}{PLURALS[item['kind']]}/{item['metadata']['name']}"
+        await client.request("PATCH", path, body=json.dumps(item).encode(), content_type=APPLY_PATCH, query=query)
+    with suppress(AlreadyExists):
+        nobody = Metadata(metadata=ObjectMeta(name="nobody", namespace=OPERATOR_NAMESPACE))
+        await client.create(SERVICE_ACCOUNT, nobody)
+
+
+@pytest.fixture
+async def asker(world: World, client: Client, rights: None, api_server: Cluster, start_agent: Callable[..., asyncio.Task[None]]) -> Asker:
+    """An agent of the test's node, and who asks it."""
+    with ReservedPort("127.0.0.1") as reserved:
+        port = reserved.number
+    start_agent(f"127.0.0.1:{port}")
+    return Asker(client, port)
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_what_is_not_declared_cannot_be_used() -> None:
         PIPELINE.edge("forward", "classify")
     with pytest.raises(DeclarationError, match="table forward is not declared to learn into learned"):
         PIPELINE.learning("forward", "learned")
-    with pytest.raises(DeclarationError, match="table classify has no priority flood; declared are vlan, reserved, port"):
+    with pytest.raises(DeclarationError, match="table classify has no priority flood; declared are probe, vlan, reserved, port"):
         PIPELINE.priority("classify", "flood")
     with pytest.raises(DeclarationError, match="no layout is called reg7"):
         PIPELINE.layout("reg7")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import Unreachable
-from dpuchain.kube.kubeconfig import InvalidKubeconfig, in_cluster, read
+from dpuchain.kube.kubeconfig import InvalidKubeconfig, found, in_cluster, namespace_in, read
 
 SECRET = "kj3h4kjh5secret"
 
@@ -212,4 +212,36 @@ async def test_a_token_that_cannot_be_sent_is_an_error_of_the_request(tmp_path: 
     async with Client.from_kubeconfig(file, user_agent="tests") as client:
         with pytest.raises(Unreachable) as caught:
             await client.request("GET", "/")
+    assert SECRET not in str(caught.value)
+
+
+def test_files_are_found_and_merged_as_kubectl_does(tmp_path: Path) -> None:
+    first, second, usual = tmp_path / "a" / "config", tmp_path / "b", tmp_path / ".kube" / "config"
+    for path in (first, usual):
+        path.parent.mkdir()
+    first.write_text(yaml.safe_dump(config(user={"client-key": "k.pem", "token": SECRET}) | {"current-context": ""}))
+    other = config(cluster={"server": "https://127.0.0.2"}) | {
+        "contexts": [{"name": "y", "context": {"cluster": "c", "user": "u", "namespace": "n"}}]
+    }
+    second.write_text(yaml.safe_dump(other | {"current-context": "y"}))
+    usual.write_text(yaml.safe_dump(config()))
+    home = {"HOME": str(tmp_path)}
+    merged = found(None, home | {"KUBECONFIG": f"{first}:{tmp_path / 'absent'}:{second}"})
+    assert merged["current-context"] == "y"
+    assert [entry["cluster"]["server"] for entry in merged["clusters"]] == ["https://127.0.0.1:6443/"]
+    assert merged["users"][0]["user"]["client-key"] == str(tmp_path / "a" / "k.pem")
+    assert (namespace_in(merged, None), namespace_in(merged, "x")) == ("n", "")
+    assert found(None, home)["current-context"] == "x"
+    assert found(second, home | {"KUBECONFIG": str(first)})["current-context"] == "y"
+    assert read(found(second, {}), "y").server == "https://127.0.0.2"
+
+
+@pytest.mark.parametrize("text", [None, "[", "- 1", "clusters: 5", "clusters: [5]", f"users: [{SECRET}"])
+def test_file_that_cannot_be_used_is_named_and_not_quoted(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "config"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InvalidKubeconfig) as caught:
+        found(path, {})
+    assert str(path) in str(caught.value)
     assert SECRET not in str(caught.value)
