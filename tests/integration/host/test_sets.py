@@ -9,6 +9,7 @@ import pytest
 
 from dpuchain.api import kinds, names
 from dpuchain.api.chain import ServiceChainSet
+from dpuchain.host.process import LEASE
 from dpuchain.kube.identity import cluster_identity
 
 if TYPE_CHECKING:
@@ -277,7 +278,8 @@ async def test_one_of_two_leads_and_the_other_takes_over(world: World, start: Ca
     await both(world)
 
     def holder() -> str:
-        return next((lease.spec.holder_identity for lease in world.leases), "")
+        lease = world.leases.get(LEASE)
+        return lease.spec.holder_identity if lease is not None else ""
 
     first = start("first")
     await world.until(lambda: holder() == "first", "led by the first")
