@@ -230,8 +230,8 @@ async def test_somebody_who_is_as_fast_as_helm_is_told_of(
 
 
 LIMITED = [
-    {"apiGroups": [""], "resources": ["namespaces", "secrets", "services", "serviceaccounts", "pods"], "verbs": ["*"]},
-    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "patch", "delete"]},
+    {"apiGroups": [""], "resources": ["namespaces", "secrets", "services", "configmaps", "pods"], "verbs": ["*"]},
+    {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "create", "patch", "delete"]},
     {"apiGroups": ["apps", RBAC, "k8s.cni.cncf.io", names.SERVICE_GROUP], "resources": ["*"], "verbs": ["*"]},
 ]
 """Enough for the chart, and for all of its kinds to be followed but one."""
@@ -256,11 +256,11 @@ async def test_kind_that_may_not_be_read_is_told_once_and_not_taken_for_gone(wor
         await installed(world, charts, kubeconfig.read_bytes())
         await delete(world, SERVICE)
         await world.until(lambda: set(AGAIN) <= set(world.north.revisions), "put right")
-        await delete(world, CONFIG_MAP)
+        await delete(world, ACCOUNT)
         await world.add_service("probe")
         await world.told(world.services, "probe", RECONCILED, "True")
-    assert [entry["kind"] for entry in logs if "cannot be kept up to date" in entry["event"]] == ["configmaps"]
+    assert [entry["kind"] for entry in logs if "cannot be kept up to date" in entry["event"]] == ["serviceaccounts"]
     assert [entry for entry in world.north.revisions if entry[0] == "service"] == AGAIN
     await bind(world, user, "cluster-admin")
     await world.until(lambda: ("service", "3", "deployed") in world.north.revisions, "taken up as soon as it may be read")
-    assert (await content_of(world, CONFIG_MAP))["data"] == {"mode": "inline"}
+    assert (await content_of(world, ACCOUNT))["automountServiceAccountToken"] is False
