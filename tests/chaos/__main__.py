@@ -24,7 +24,7 @@ from dpuchain.lab.errors import LabError
 from dpuchain.lab.layout import Shape
 from tests.chaos.faults import FAULTS, Harm
 from tests.chaos.oracle import Objects, differences, versions
-from tests.chaos.world import World
+from tests.chaos.world import DPUS, World, vsctl
 from tests.e2e.conftest import Rack
 
 if TYPE_CHECKING:
@@ -139,7 +139,10 @@ def _amiss(name: str, before: Outcome, after: Outcome, *, passes: bool) -> list[
 def evidence(world: World) -> list[str]:
     """Everything that helps to see what went wrong."""
     logs = [world.layout.supervisor_log, *sorted(world.rack.directory.glob("*/*.log"))]
-    return [world.rack.state(), *(f"--- {log}\n{_end(log)}" for log in logs)]
+    found = [world.rack.state()]
+    for dpu in DPUS:
+        found += [f"--- {dpu}", world.rack.at(dpu, "ip", "link").output, vsctl(world.rack, dpu, "list", "interface").output]
+    return [*found, *(f"--- {log}\n{_end(log)}" for log in logs)]
 
 
 def _end(log: Path) -> str:

@@ -33,7 +33,7 @@ from dpuchain.api.names import HOST_LABEL, READY
 from dpuchain.chain.expand import service_chains, service_interfaces, set_of_child
 from dpuchain.chain.ports import DPF_ID, assign, pod_dpf_id, service_of
 from dpuchain.chain.project import chain_set_of, cluster_selector, interface_set_of, selects
-from dpuchain.chain.resolve import NodeWorld, resolve
+from dpuchain.chain.resolve import NodeWorld, interface_problem, resolve
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.explain import describe
 from dpuchain.kube.patches import needs_apply
@@ -187,6 +187,7 @@ async def _dpu(world: World, objects: Objects, dpu: str) -> list[str]:
     found = [f"missing {describe(flow)}" for flow in wanted.flows - state.flows]
     found += [f"surplus {describe(flow)}" for flow in state.flows - wanted.flows]
     found += [f"chain {chain}: {problem}" for chain, resolution in resolutions.items() for problem in resolution.problems]
+    found += [f"interface {key_of(item)}: {problem}" for item in interfaces if (problem := interface_problem(item, node)) is not None]
     found += [f"port {port.name} is not as it should be" for port, _ in rows_of.additions("br-sfc", rows, ports.wanted, {})]
     found += [f"port {change} should go" for change in rows_of.surplus("br-sfc", rows, ports.wanted)]
     found += [f"patch {change} should go" for change in patches.surplus("br-sfc", bridges, ports.wanted)]
