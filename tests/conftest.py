@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dpuchain.api.crds import manifests
 from dpuchain.api.kinds import NAMESPACE
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 T = TypeVar("T")
+# How long an example takes is a matter of the machine; figures belong to the benches.
+settings.register_profile("dpuchain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dpuchain")
 NETWORK_ATTACHMENT_DEFINITION = """{
   "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
   "metadata": {"name": "network-attachment-definitions.k8s.cni.cncf.io"},

@@ -17,7 +17,7 @@ from typing import Any
 from dpuchain.agent.representors import Devices
 from dpuchain.chain.representors import NetDevice
 from dpuchain.flows.model import Flow, FlowChanges, FlowKey, FlowState
-from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND
+from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, ROUND, round_of
 from dpuchain.ovs.changes import Composer, PortChange
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.decode import Update
@@ -248,16 +248,20 @@ class MemoryOpenFlow(OpenFlow):
     async def read_state(self, owner: int | None = None) -> FlowState:
         self._check()
         found = [flow for flow in self._flows.values() if owner is None or COOKIE["owner"].read(flow.cookie) == owner]
-        learned = frozenset(flow for flow in found if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
+        present = (flow for flow in found if round_of(flow.cookie) == ROUND)
+        learned = frozenset(flow for flow in present if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
         return FlowState(frozenset(found) - learned, learned)
 
     async def apply(self, changes: FlowChanges) -> None:
+        """As on a switch, but that no flow ends by itself, so there is nothing to be renewed."""
         if not changes:
             return
         self._check()
         for pattern in changes.flush:
             behind = [
-                key for key, flow in self._flows.items() if key.table == pattern.table and not (flow.cookie ^ pattern.cookie) & pattern.mask
+                key
+                for key, flow in self._flows.items()
+                if pattern.table in (None, key.table) and not (flow.cookie ^ pattern.cookie) & pattern.mask
             ]
             for key in behind:
                 del self._flows[key]

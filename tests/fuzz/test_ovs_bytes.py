@@ -4,8 +4,12 @@ reports), nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +27,7 @@ from dpuchain.ovs import protocol as of
 from dpuchain.ovs.connection import Connection
 from dpuchain.ovs.errors import Invalid, Rejected, Unreachable
 from dpuchain.ovs.jsonrpc import ObjectEnd, result
+from dpuchain.ovs.unixctl import call
 
 STATE = compile_switches([ChainSwitches.of_ports(ObjectKey("default", "chain"), ((1, 2), (3, 4, 5)))])
 READERS: tuple[Callable[[bytes], Any], ...] = (
@@ -107,6 +112,37 @@ async def test_a_connection_that_brings_anything(chunks: list[bytes]) -> None:
 def test_answers_of_daemons(data: bytes) -> None:
     with suppress(Invalid, Rejected):
         result(data, "a question")
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+ANSWERS = st.sampled_from([b'{"id":0,"result":"fine","error":null}', b'{"id":0,"result":5}', b'{"error":{"a":["}"]}', b'"}"', b"{", b"}"])
+
+
+@given(st.lists(st.binary(max_size=20) | ANSWERS, max_size=4), st.booleans())
+@example([b'{"id":0,"result":"fi', b'ne","error":null}'], True)
+async def test_a_daemon_that_says_anything(directory: Path, chunks: list[bytes], asked: bool) -> None:
+    """And then hangs up, be it before or after it has heard the question."""
+    path = directory / f"{uuid.uuid4().hex[:8]}.ctl"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if asked:
+            await reader.read(1)
+        for chunk in chunks:
+            writer.write(chunk)
+            await asyncio.sleep(0)
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, str(path)):
+        try:
+            answer = await call(path, "version")
+        except (Invalid, Rejected, Unreachable):
+            return
+    assert isinstance(answer, str)
 
 
 @given(JSON, st.data())

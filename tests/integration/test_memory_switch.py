@@ -9,12 +9,15 @@ from typing import Any, TypeAlias
 
 import pytest
 from bench.fleet.switch import MemoryDatabase, MemoryOpenFlow
+from msgspec.structs import replace
 
 from dpuchain.api.meta import ObjectKey
 from dpuchain.flows.compile import ChainSwitches, compile_switches
 from dpuchain.flows.diff import diff
 from dpuchain.flows.identity import number_owners
+from dpuchain.flows.lease import leased, renewed
 from dpuchain.flows.model import FlowChanges, FlowState
+from dpuchain.flows.pipeline import COOKIE
 from dpuchain.ovs.changes import PATCH, AddPort, DeletePort, PortChange, SetInterface
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import OvsError, Rejected, Unreachable
@@ -182,6 +185,20 @@ async def test_flows_are_read_back_as_they_were_sent(doors: Doors) -> None:
         await openflow.apply(diff(await openflow.read_state(), b))
         await openflow.apply(FlowChanges())
         assert await openflow.read_state() == b
+
+
+async def test_flows_of_another_round_go_together_and_those_that_are_renewed_stay(doors: Doors) -> None:
+    chain = leased(compile_switches([ChainSwitches.of_ports(FIRST, ((1, 2), (3, 4, 5)))]), 60)
+    other = FlowState(frozenset(replace(flow, cookie=flow.cookie ^ COOKIE["round"].mask, table=flow.table + 9) for flow in chain.flows))
+    async with opened(doors[1]()) as openflow:
+        await openflow.apply(diff(FlowState(), other))
+        assert (await openflow.read_state()).flows == other.flows
+        await openflow.apply(diff(await openflow.read_state(), chain))
+        assert await openflow.read_state() == chain
+        gone, *rest = sorted(chain.flows, key=lambda flow: flow.key.order())
+        await openflow.apply(FlowChanges(delete=(gone,)))
+        await openflow.apply(renewed(FlowChanges(), chain))
+        assert (await openflow.read_state()).flows == set(rest), "a renewal put back what was gone"
 
 
 async def test_our_own_changes_are_not_told(doors: Doors) -> None:

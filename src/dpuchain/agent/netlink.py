@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,13 @@ def _alias(ip: IPRoute, index: int, name: str) -> str:
         if error.code == errno.ENODEV:
             return ""
         raise KernelError(f"read {name}: {error}") from error
-    return str(dict(message["attrs"]).get("IFLA_IFALIAS", ""))
+    return alias_in(message)
+
+
+def alias_in(message: Mapping[str, Any]) -> str:
+    """The alias that an answer about a device tells; empty if it has none, or one that is not text."""
+    alias = dict(message["attrs"]).get("IFLA_IFALIAS")
+    return alias if isinstance(alias, str) else ""
 
 
 def set_alias(name: str, alias: str) -> None:
@@ -176,9 +182,15 @@ def _bring_up(ip: IPRoute, name: str) -> Link:
 
 
 def _link(ip: IPRoute, index: int) -> Link:
-    message = _checked(f"read device {index}", lambda: ip.link("get", index=index))[0]
+    return link_in(_checked(f"read device {index}", lambda: ip.link("get", index=index))[0])
+
+
+def link_in(message: Mapping[str, Any]) -> Link:
+    """The device that an answer tells of. KernelError if it lacks what every device has."""
     attributes, flags = dict(message["attrs"]), message["flags"]
-    name, mac, mtu = (attributes[f"IFLA_{key}"] for key in ("IFNAME", "ADDRESS", "MTU"))
+    name, mac, mtu = (attributes.get(f"IFLA_{key}") for key in ("IFNAME", "ADDRESS", "MTU"))
+    if not (isinstance(name, str) and isinstance(mac, str) and isinstance(mtu, int)):
+        raise KernelError(f"the kernel tells of a device without name, address or MTU: {name!r}, {mac!r}, {mtu!r}")
     return Link(name, mac, mtu, up=bool(flags & UP), carrier=bool(flags & LOWER_UP))
 
 

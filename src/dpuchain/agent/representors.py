@@ -14,12 +14,19 @@ _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
 def read_devices(root: Path) -> tuple[NetDevice, ...]:
-    """The devices under `root`, which is /sys on a DPU, by name. KernelError if they cannot be listed."""
+    """The devices under `root`, which is /sys on a DPU, by name. KernelError if they cannot be listed.
+
+    One whose name is not text is left out: neither an object nor Open vSwitch's database could name it.
+    """
     try:
-        names = sorted(entry.name for entry in (root / "class/net").iterdir())
+        names = sorted(entry.name for entry in (root / "class/net").iterdir() if _is_text(entry.name))
     except OSError as error:
         raise KernelError(f"list {root / 'class/net'}: {error.strerror}") from error
     return tuple(_device(root / "class/net" / name) for name in names)
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _device(path: Path) -> NetDevice:
@@ -39,15 +46,18 @@ def _function(link: Path) -> Path | None:
     """Directory of the PCI function behind a device; a subfunction's is some levels up."""
     try:
         target = link.resolve(strict=True)
-    except OSError:
+    except (OSError, RuntimeError):  # a loop is the latter before Python 3.13
         return None
     return next((path for path in (target, *target.parents) if _PCI_ADDRESS.fullmatch(path.name)), None)
 
 
 def _text(path: Path) -> str:
-    """Content of a file of sysfs. Reading one that the driver does not support fails, and that depends on driver and kernel how."""
+    """Content of a file of sysfs. Reading one that the driver does not support fails, and that depends on driver and kernel how.
+
+    What is not text in it is replaced: it equals nothing that is looked for.
+    """
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()
     except OSError:
         return ""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 import ovs.db.error
@@ -20,6 +21,9 @@ from dpuchain.ovs.jsonrpc import ask
 from dpuchain.ovs.poller import LoopPoller
 from dpuchain.ovs.rows import COLUMNS, Absent, BridgeRow, PortRow, Row, bridge_row, port_row
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 SCHEMA = "Open_vSwitch"
 
 # Milliseconds between attempts to connect: the shortest that the library takes, since its longest, 8 s, is long for a socket on the same
@@ -30,6 +34,20 @@ FIRST_WAIT = 0.05
 LONGEST_WAIT = 1.0
 
 _log = logging.getLogger(__name__)
+
+
+def _readable(read: Callable[P, R]) -> Callable[P, R]:
+    """Make whatever is wrong with a row one error: the library looks at values when they are asked for."""
+
+    @functools.wraps(read)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return read(*args, **kwargs)
+        except ovs.db.error.Error as error:
+            message = f"the database holds what its schema does not allow ({read.__name__}): {error}"
+            raise Invalid(message) from error
+
+    return wrapper
 
 
 class _Replica(ovs.db.idl.Idl):  # type: ignore[misc]  # the library has no types
@@ -187,12 +205,14 @@ class Database:
             raise Unreachable(str(self._failure)) from self._failure
         return self._replica
 
+    @_readable
     def bridge(self, name: str) -> BridgeRow | Absent:
         """The bridge called `name`. Unreachable without a connection."""
         replica = self._current()
         row = self._bridge_of(replica, name)
         return Absent(f"bridge {name}") if row is None else replica.bridge(row)
 
+    @_readable
     def ports(self, bridge: str) -> Mapping[str, PortRow] | Absent:
         """The ports of `bridge` by name, its own included; Absent if there is no such bridge. Unreachable without a connection."""
         replica = self._current()
@@ -202,12 +222,14 @@ class Database:
         values = (replica.port(port) for port in row.ports)
         return MappingProxyType({value.name: value for value in values})
 
+    @_readable
     def bridges(self) -> Mapping[str, Mapping[str, PortRow]]:
         """The ports of every bridge, by the names of both. Unreachable without a connection."""
         replica = self._current()
         found = {row.name: {value.name: value for value in map(replica.port, row.ports)} for row in replica.tables["Bridge"].rows.values()}
         return MappingProxyType(found)
 
+    @_readable
     def settings(self) -> Mapping[str, str]:
         """The `other_config` of Open vSwitch as a whole. Unreachable without a connection."""
         rows = self._current().tables["Open_vSwitch"].rows.values()

@@ -76,6 +76,15 @@ class Crossing:
     sent: int = 0
     heard: Counter[int] = field(default_factory=Counter)
 
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def further(self, count: int) -> None:
+        """Return when so many more have been sent."""
+        until = self.sent + count
+        while self.sent < until:
+            self.moved.clear()
+            await self.moved.wait()
+
     @property
     def lost(self) -> list[int]:
         """Numbers of the frames that never came."""
@@ -97,6 +106,7 @@ async def crossing(source: Station, target: Station) -> AsyncIterator[Crossing]:
         while True:
             source.send(b"%d" % crossing.sent, source=ALICE, target=BOB)
             crossing.sent += 1
+            crossing.moved.set()
             await asyncio.sleep(0.001)
 
     hearing, sending = asyncio.ensure_future(hear()), asyncio.ensure_future(send())

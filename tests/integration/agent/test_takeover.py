@@ -90,11 +90,10 @@ async def test_flows_of_another_round_are_exchanged_without_a_frame_lost_and_por
     numbers = await world.numbers()
     async with crossing(at["a"], at["b"]) as crossed:
         at["b"].send(b"here I am", source=b"\x02\0\0\0\0\x0b")
-        await asyncio.sleep(0.3)
+        await crossed.further(200)
         start_agent()
         await world.until_flows(right)
-        await asyncio.sleep(0.3)
-    assert crossed.sent > 100
+        await crossed.further(200)
     assert not crossed.lost
     assert set(crossed.heard.values()) == {1}
     assert await world.numbers() == numbers

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -98,3 +101,23 @@ def test_the_page_shows_every_table_and_field() -> None:
     page = render()
     assert all(f": {name}\n" in page for name in ("classify", "learned", "forward"))
     assert "| 16..43 | owner |" in page
+
+
+def test_every_process_compiles_to_the_same_messages_in_the_same_order() -> None:
+    """Python gives each process other hashes, which sets and dictionaries of text are in the order of."""
+    program = (
+        "from tests.unit.flows.test_compile import *\n"
+        "from dpuchain.flows.diff import diff\n"
+        "from dpuchain.flows.model import FlowState\n"
+        "from dpuchain.ovs.openflow import _modifications\n"
+        "state = compile_switches([chain((1, 2, 3), (4, 5)), chain((6, 7, 8), owner=ObjectKey('default', 'other'))])\n"
+        "print(b''.join(body for _, body in _modifications(diff(FlowState(), state))).hex())\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True, text=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(outputs) == 1
+    assert all(len(output) > 1000 for output in outputs)
