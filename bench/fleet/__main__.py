@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bench import figures
+from bench.figures import Figure
 from bench.fleet.full import Size
 from bench.fleet.run import PARTS, Wanted, measure
 
@@ -25,8 +26,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.nodes, arguments.chains, arguments.interfaces = 100, 3, 3
-    found = asyncio.run(measure(Wanted(arguments.nodes, Size(arguments.chains, arguments.interfaces), arguments.only)))
-    figures.write(found, RESULT)
+    found: list[Figure] = []
+    try:
+        asyncio.run(measure(Wanted(arguments.nodes, Size(arguments.chains, arguments.interfaces), arguments.only), found.extend))
+    finally:
+        figures.write(found, RESULT)
     sys.exit(not all(figure.good for figure in found))
 
 

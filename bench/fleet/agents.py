@@ -72,8 +72,9 @@ class Agents:
         return web.json_response({"count": len(moments), "last": max(moments, default=since)})
 
     async def received(self, request: web.Request) -> web.Response:
-        """Bytes that one node's agent has been told of objects by its watches."""
-        return web.json_response({"objects": self.clients[request.query["node"]].received.objects})
+        """Bytes that watches have brought one node's agent of objects; 0 if it runs elsewhere."""
+        client = self.clients.get(request.query["node"])
+        return web.json_response({"objects": 0 if client is None else client.received.objects})
 
     async def passes(self, _: web.Request) -> web.Response:
         """How many passes over their switches the agents have made, and the seconds that all of them took."""

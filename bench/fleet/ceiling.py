@@ -96,12 +96,11 @@ class Rates:
     deleted: float
 
 
-async def chain_rates(plant: Plant, client: BareClient, at_once: int, make: Callable[[Resource[Any], Any], Write] = creation) -> Rates:
-    """The rates with one chain on each node of the fleet, whose agents work on it and report as they do on any."""
-    before = objects.raw_chains("raw", plant.nodes, objects.WIRE)
-    after = objects.raw_chains("raw", plant.nodes, objects.HUB)
-    count = len(before)
-    created = await _timed(client, [make(SERVICE_CHAIN, item) for item in before], at_once)
+async def chain_rates(plant: Plant, client: BareClient, at_once: int, nodes: Sequence[str]) -> Rates:
+    """The rates with one chain on each of these nodes, whose agents work on it and report as they do on any."""
+    before, after = (objects.raw_chains("raw", nodes, wire) for wire in (objects.WIRE, objects.HUB))
+    count = len(nodes)
+    created = await _timed(client, [creation(SERVICE_CHAIN, item) for item in before], at_once)
     await _settled(plant, lambda tally: tally.ready == count)
     changed = await _timed(client, [application(SERVICE_CHAIN, item) for item in after], at_once)
     await _settled(plant, lambda tally: tally.changed == tally.ready == count)

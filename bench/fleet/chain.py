@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression, median
 from typing import TypeAlias
@@ -20,6 +20,8 @@ NAME = "one"
 RUNS = 3
 SMALLEST = 100
 BYSTANDERS = 300
+TRIED = 300
+"""Nodes with which it is found out how many requests at once are best."""
 Say: TypeAlias = Callable[[str], None]
 Act: TypeAlias = Callable[[], Awaitable[float]]
 Holds: TypeAlias = Callable[[], bool]
@@ -76,7 +78,7 @@ async def fastest(plant: Plant, say: Say) -> int:
     """The concurrency with which a bare client is through soonest."""
     taken = {}
     for at_once in CONCURRENCIES:
-        rates = await _bare(plant, at_once, say)
+        rates = await _bare(plant, at_once, plant.nodes[:TRIED], say)
         taken[at_once] = sum(1 / getattr(rates, what) for what in STEPS)
     return min(taken, key=taken.__getitem__)
 
@@ -88,10 +90,12 @@ async def one_chain(plant: Plant, say: Say) -> list[Figure]:
     at_once = await fastest(plant, say)
     bare, ours = [], []
     for _ in range(RUNS):
-        bare.append(await _bare(plant, at_once, say))
+        bare.append(await _bare(plant, at_once, plant.nodes, say))
         await started(plant)
+        before = seconds(plant)
         ours.append(await life(plant))
-        say(f"dpuchain: {', '.join(f'{count / step.seconds:.0f} {what}' for what, step in ours[-1].items())} a second")
+        each = ", ".join(f"{count / step.seconds:.0f} {what}" for what, step in ours[-1].items())
+        say(f"dpuchain: {each} a second; processor seconds: {spent(before, plant)}")
         await plant.stop("dpu")
     await started(plant)
     found = []
@@ -107,9 +111,11 @@ async def one_chain(plant: Plant, say: Say) -> list[Figure]:
     return found
 
 
-async def _bare(plant: Plant, at_once: int, say: Say) -> Rates:
-    rates = await chain_rates(plant, BareClient(plant), at_once)
-    say(f"bare client, {at_once} at once: {', '.join(f'{getattr(rates, what):.0f} {what}' for what in STEPS)} a second")
+async def _bare(plant: Plant, at_once: int, nodes: Sequence[str], say: Say) -> Rates:
+    before = seconds(plant)
+    rates = await chain_rates(plant, BareClient(plant), at_once, nodes)
+    each = ", ".join(f"{getattr(rates, what):.0f} {what}" for what in STEPS)
+    say(f"bare client, {at_once} at once: {each} a second; processor seconds: {spent(before, plant)}")
     return rates
 
 
@@ -161,7 +167,7 @@ async def _received(plant: Plant, node: str) -> int:
 
 def spent(before: dict[str, float], plant: Plant) -> dict[str, float]:
     """Processor seconds of each process since `before`, which `seconds` gave."""
-    return {name: used - before.get(name, 0.0) for name, used in seconds(plant).items()}
+    return {name: round(used - before.get(name, 0.0), 2) for name, used in seconds(plant).items()}
 
 
 def seconds(plant: Plant) -> dict[str, float]:

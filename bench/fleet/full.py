@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from statistics import harmonic_mean, median
 from typing import NamedTuple
 
@@ -15,12 +16,12 @@ from bench.fleet.chain import Say, seconds, spent, started
 from bench.fleet.plant import Plant
 from bench.fleet.usage import usage
 
-AT_ONCE = (16, 32, 64)
-SAMPLE = objects.VFS[-4:]
+AT_ONCE = 32
+"""Requests of the bare client: more make an API server on two cores no faster (part `chain` tries)."""
+SAMPLE = objects.VFS[-2:]
 """Devices that no interface of the fleet is on: the bare client's."""
 SETTLED_SECONDS = 60.0
 QUIET = 3.0
-RUNS = 3
 PATIENCE = 1800.0
 PROBE = {"bench/probe": "yes"}
 
@@ -46,44 +47,34 @@ class Size(NamedTuple):
         return [manifest["metadata"]["name"] for manifest in self.manifests]
 
 
-async def full_fleet(plant: Plant, say: Say, size: Size) -> list[Figure]:
+async def full_fleet(plant: Plant, say: Say, size: Size, note: Callable[[list[Figure]], None]) -> None:
     """All figures of the full fleet, one after the other."""
-    client = BareClient(plant)
+    client, count = BareClient(plant), len(plant.nodes)
     await plant.stop("dpu")
-    at_once, empty = await _best(plant, client, say)
+    empty = await fill_rate(plant, client, AT_ONCE, SAMPLE)
+    say(f"bare client, {AT_ONCE} at once: {empty:.0f} objects created a second")
     await started(plant)
     filled, rate = await _fill(plant, say, size)
-    found = [*filled, *await settled(plant, say)]
-    changes = [await _change(plant, say, number % 2 == 0) for number in range(RUNS + 1)]
-    await plant.quiet(QUIET)
-    found += await _restarts(plant, say)
+    note(filled)
+    note(await settled(plant, say))
+    changes = [await _change(plant, say, wider) for wider in (True, False, True, False)]
+    note(await _restarts(plant, say))
     await plant.stop("dpu")
-    full = await fill_rate(plant, client, at_once, SAMPLE)
-    say(f"bare client in the full fleet, {at_once} at once: {full:.0f} objects created a second")
-    change_rate = (await chain_rates(plant, client, at_once)).changed
-    ceiling, count = harmonic_mean([empty, full]), len(plant.nodes)
-    name = f"{size.chains} chains + {size.interfaces} interfaces x {count} nodes"
+    full = await fill_rate(plant, client, AT_ONCE, SAMPLE)
+    say(f"bare client in the full fleet, {AT_ONCE} at once: {full:.0f} objects created a second")
+    change_rate = (await chain_rates(plant, client, AT_ONCE, plant.nodes)).changed
+    ceiling, name = harmonic_mean([empty, full]), f"{size.chains} chains + {size.interfaces} interfaces x {count} nodes"
     ratio = median(changes) * change_rate / count
-    return [
-        Figure(f"{name}: rate / the ceiling's", rate / ceiling, "", 0.85, at_least=True),
-        Figure("  objects created", rate, "/s"),
-        Figure(f"  the ceiling: a bare client, {at_once} at once, empty fleet", empty, "/s"),
-        Figure("  the ceiling: likewise, full fleet", full, "/s"),
-        *found,
-        Figure(f"one chain changed → all {count} agents have compiled it / the ceiling's time", ratio, "", 1.3, len(changes)),
-        Figure("  until all have compiled it", median(changes), "s", runs=len(changes)),
-        Figure(f"  the ceiling: {count} writes of a bare client", count / change_rate, "s"),
-    ]
-
-
-async def _best(plant: Plant, client: BareClient, say: Say) -> tuple[int, float]:
-    """The concurrency at which a bare client is fastest, and its rate."""
-    rates = {}
-    for at_once in AT_ONCE:
-        rates[at_once] = await fill_rate(plant, client, at_once, SAMPLE)
-        say(f"bare client, {at_once} at once: {rates[at_once]:.0f} objects created a second")
-    best = max(rates, key=rates.__getitem__)
-    return best, rates[best]
+    note(
+        [
+            Figure(f"{name}: rate / the ceiling's", rate / ceiling, "", 0.85, at_least=True),
+            Figure(f"  the ceiling: a bare client, {AT_ONCE} at once, empty fleet", empty, "/s"),
+            Figure("  the ceiling: likewise, full fleet", full, "/s"),
+            Figure(f"one chain changed → all {count} agents have compiled it / the ceiling's time", ratio, "", 1.3, len(changes)),
+            Figure("  until all have compiled it", median(changes), "s", runs=len(changes)),
+            Figure(f"  the ceiling: {count} writes of a bare client", count / change_rate, "s"),
+        ]
+    )
 
 
 async def _fill(plant: Plant, say: Say, size: Size) -> tuple[list[Figure], float]:
@@ -92,14 +83,17 @@ async def _fill(plant: Plant, say: Say, size: Size) -> tuple[list[Figure], float
     before, asked = seconds(plant), await plant.requests()
     began = await plant.apply(*size.manifests)
     made = await tallies.until(lambda: all(tallies.of[name].present == count for name in size.sets), PATIENCE) - began
-    say(f"{len(size.sets) * count} objects after {made:.1f} s; processor seconds: {_rounded(spent(before, plant))}")
+    say(f"{len(size.sets) * count} objects after {made:.1f} s; processor seconds: {spent(before, plant)}")
     told = await tallies.until(lambda: all(tallies.of[name].told == count for name in size.sets), PATIENCE) - began
-    say(f"all told of by their agents after {told:.1f} s; processor seconds: {_rounded(spent(before, plant))}")
+    say(f"all told of by their agents after {told:.1f} s; processor seconds: {spent(before, plant)}")
     await plant.quiet(QUIET)
     counted = await plant.requests() - asked
     say(f"requests: { ({'/'.join(filter(None, request)): number for request, number in counted.most_common(12)}) }")
     controller = usage(plant.processes["dpu"].pid)
+    name = f"{len(size.sets) * count} objects"
     return [
+        Figure(f"{name}: until all are made", made, "s"),
+        Figure("  rate", len(size.sets) * count / made, "/s"),
         Figure("  until their agents have told of all of them", told, "s"),
         Figure("  writes for an object, by all processes", writes(counted) / (len(size.sets) * count), ""),
         Figure("  resident memory of dpuchain dpu", controller.resident, "MB", 400),
@@ -114,7 +108,7 @@ async def settled(plant: Plant, say: Say) -> list[Figure]:
     before, asked = seconds(plant), await plant.requests()
     await asyncio.sleep(SETTLED_SECONDS)
     used, counted = spent(before, plant), await plant.requests() - asked
-    say(f"settled for {SETTLED_SECONDS:.0f} s: {dict(counted)}; processor seconds: {_rounded(used)}")
+    say(f"settled for {SETTLED_SECONDS:.0f} s: {dict(counted)}; processor seconds: {used}")
     return [
         Figure(f"settled, {SETTLED_SECONDS:.0f} s: requests but watches and the Lease", counted.total(), "", 0),
         *(Figure(f"  dpuchain {name}", used[name] / SETTLED_SECONDS * 100, "% of a core", 0.5) for name in ("dpu", "host")),
@@ -134,7 +128,7 @@ async def _change(plant: Plant, say: Say, wider: bool) -> float:
                 break
             await asyncio.sleep(0.2)
     taken: float = max(answer["last"] for answer in answers) - began
-    say(f"a changed chain is compiled by all agents after {taken:.2f} s; processor seconds: {_rounded(spent(before, plant))}")
+    say(f"a changed chain is compiled by all agents after {taken:.2f} s; processor seconds: {spent(before, plant)}")
     await plant.quiet(QUIET)
     return taken
 
@@ -167,7 +161,3 @@ async def _restart(plant: Plant) -> float:
     await plant.stop("dpu")
     plant.start("dpu")
     return time.monotonic()
-
-
-def _rounded(used: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in used.items()}

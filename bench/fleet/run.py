@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from bench import labels
@@ -25,31 +25,27 @@ class Wanted:
     parts: Collection[str] = PARTS
 
 
-async def measure(wanted: Wanted) -> list[Figure]:
-    """The figures of these parts."""
-    found: list[Figure] = []
+async def measure(wanted: Wanted, note: Callable[[list[Figure]], None]) -> None:
+    """Measure these parts, and note the figures of each as soon as they are there: a run is long, and may fail later."""
     if ON_GROWING & set(wanted.parts):
-        found += await _growing(wanted)
+        await _growing(wanted, note)
     if "full" in wanted.parts:
         async with raised(wanted.nodes, say) as plant:
-            found += await full.full_fleet(plant, say, wanted.size)
+            await full.full_fleet(plant, say, wanted.size, note)
     if "label" in wanted.parts:
-        found += await labels.measure()
-    return found
+        note(await labels.measure())
 
 
-async def _growing(wanted: Wanted) -> list[Figure]:
+async def _growing(wanted: Wanted, note: Callable[[list[Figure]], None]) -> None:
     sizes = sorted({min(wanted.nodes, size) for size in (chain.SMALLEST, 4 * chain.SMALLEST, 7 * chain.SMALLEST, wanted.nodes)})
     grows = "growth" in wanted.parts and len(sizes) > 1
-    found: list[Figure] = []
     async with raised(sizes[0] if grows else wanted.nodes, say) as plant:
         if grows:
-            found += await chain.growth(plant, say, sizes)
+            note(await chain.growth(plant, say, sizes))
         if "chain" in wanted.parts:
-            found += await chain.one_chain(plant, say)
+            note(await chain.one_chain(plant, say))
         if "bytes" in wanted.parts:
-            found += await chain.bystander(plant, say)
-    return found
+            note(await chain.bystander(plant, say))
 
 
 def say(text: str) -> None:
