@@ -42,6 +42,7 @@ class Access:
             raise Unknown("no token, or none that can be one")
         async with self._turns:
             review = await self._client.create(TOKEN_REVIEW, TokenReview(spec=TokenReviewSpec(token=token, audiences=(AUDIENCE,))))
+            # An authenticator that knows of no audiences lets any token pass, and then names none.
             if not review.status.authenticated or AUDIENCE not in review.status.audiences:
                 raise Unknown(f"the token is not valid for {AUDIENCE}: {review.status.error or 'it is of somebody unknown'}")
             user = review.status.user

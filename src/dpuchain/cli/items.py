@@ -111,12 +111,12 @@ def still(item: Item) -> Item:
 
 
 def in_order(nodes: Iterable[Item]) -> list[Item]:
-    """Nodes, those with faults first."""
-    return sorted(nodes, key=lambda node: (not node.faulty, _natural(node.name)))
+    """Nodes by name, dpu-2 before dpu-10."""
+    return sorted(nodes, key=lambda node: _natural(node.name))
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    """Something to sort by that puts dpu-2 before dpu-10."""
+    """The parts of a name, numbers as numbers."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split("([0-9]+)", name) if part]
 
 

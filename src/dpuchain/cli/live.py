@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from dpuchain.cli.manifests import HOST_KINDS, MEMBER_KINDS
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError, NotFound
 from dpuchain.kube.identity import FIRST_NAMESPACE
+from dpuchain.kube.kubeconfig import found
 from dpuchain.kube.secrets import client_by, kubeconfig_in
 
 USER_AGENT = "dpuchain-plan"
@@ -83,7 +85,5 @@ async def _take(world: World, client: Client, resources: Iterable[Resource[Any]]
 
 
 def client_for(kubeconfig: Path | None, context: str | None) -> Client:
-    """A client for the host cluster. Raises InvalidKubeconfig."""
-    if kubeconfig is None:
-        kubeconfig = Path.home() / ".kube" / "config"
-    return Client.from_kubeconfig(kubeconfig, context=context, user_agent=USER_AGENT)
+    """A client for the host cluster, by the kubeconfig that kubectl would use. Raises InvalidKubeconfig."""
+    return Client.from_kubeconfig(found(kubeconfig, os.environ), context=context, user_agent=USER_AGENT)

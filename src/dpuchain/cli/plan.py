@@ -58,7 +58,6 @@ class Outcome:
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of objects that name none.")
 @click.option(
     "--kubeconfig",
-    envvar="KUBECONFIG",
     type=click.Path(path_type=Path, dir_okay=False),
     help="How to reach the host cluster.  [default: $KUBECONFIG, else ~/.kube/config]",
 )

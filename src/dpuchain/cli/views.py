@@ -37,7 +37,7 @@ from dpuchain.chain.release import service_id
 from dpuchain.chain.report import Report
 from dpuchain.chain.selectors import matches
 from dpuchain.cli.fleet import Fleet, Member
-from dpuchain.cli.items import Item, flow_facts, of_chain, of_object, of_port
+from dpuchain.cli.items import Item, flow_facts, in_order, of_chain, of_object, of_port
 from dpuchain.kube.cache import Cache
 
 Reports = Mapping[tuple[ObjectKey, str], Report | str]
@@ -154,11 +154,11 @@ class SetView(View):
         if item is None:
             return
         owner = {self._levels.name_label: key.name, self._levels.namespace_label: key.namespace}
-        nodes = [
+        nodes = in_order(
             self._node(child, reports.get((cluster, child.spec.node or "")))
             for child in children
             if owner.items() <= child.metadata.labels.items()
-        ]
+        )
         line = of_object(self._levels.sets, item, item.status.conditions, nodes)
         applied, ready = item.status.number_applied or 0, item.status.number_ready or 0
         yield msgspec.structs.replace(line, facts={"applied": applied, "ready": ready})
@@ -222,7 +222,7 @@ class ServiceView(View):
         for pod in sorted(pods, key=key_of):
             if (pod.metadata.namespace, pod.metadata.labels.get(SERVICE_LABEL)) == (namespace, service):
                 by_node.setdefault(pod.spec.node_name, []).append(pod)
-        for node, found in by_node.items():
+        for node, found in sorted(by_node.items()):
             report = reports.get((cluster, node))
             ports = [of_port(p) for p in report.interfaces if p.service == service] if isinstance(report, Report) else []
             yield node_line(node or "(no node)", [*map(_pod, found), *ports], report)
@@ -263,7 +263,7 @@ class NodeView(View):
         for member in self.members:
             cluster = key_of(member.cluster)
             for (cache,) in [self._nodes[cluster]] if cluster in self._nodes else []:
-                nodes = [self._node(node, reports.get((cluster, node.metadata.name))) for node in cache]
+                nodes = in_order(self._node(node, reports.get((cluster, node.metadata.name))) for node in cache)
                 if nodes:
                     found.append(Item(kind="DPUCluster", name=cluster.name, namespace=cluster.namespace, children=tuple(nodes)))
         return found

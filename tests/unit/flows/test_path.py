@@ -116,6 +116,14 @@ async def test_way_back_that_is_cut_is_told_as_such() -> None:
     assert found.sentence == "dropped: pf0hpf → p0, but the answer → lost at switch 0 of ServiceChain ns/chain"
 
 
+async def test_answer_that_arrives_elsewhere_is_lost() -> None:
+    dpu = Dpu(interfaces=[P0, HOST, interface("p1")], chains=[chain(("p0", "pf0hpf", "p1"))])
+    dpu.ports["p1"] = port("p1", 9)
+    astray = Answer((Departure("p1"),), ("br-sfc",))
+    found = await dpu.trace(switch=lambda entry: Answer((Departure("p0"),), ("br-sfc",)) if entry.number == 2 else astray)
+    assert (found.sentence, found.cause) == ("dropped: pf0hpf → p0, but the answer → lost at p1", "it leaves by p1 instead")
+
+
 @pytest.mark.parametrize(
     ("name", "begins", "verdict", "cause"),
     [
