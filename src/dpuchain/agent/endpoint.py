@@ -77,6 +77,13 @@ def _parameter(request: web.Request, name: str) -> str:
     return str(values[0])
 
 
+def _plain(value: object) -> str:
+    """A text that knows more than its words (`chain.problems`), as its words. TypeError for anything else, which is a bug."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is nothing that an answer may have")
+
+
 def _route(access: Access, verb: str, subresource: str, respond: Respond) -> Callable[[web.Request], Awaitable[web.Response]]:
     """Let in who may, answer, and say in a sentence what is in the way."""
     turns = asyncio.Semaphore(ASKED_AT_ONCE)
@@ -86,7 +93,7 @@ def _route(access: Access, verb: str, subresource: str, respond: Respond) -> Cal
             async with asyncio.timeout(ANSWER_SECONDS):
                 await access.check(request.headers.get(ASKER_HEADER, ""), verb, subresource)
                 async with turns:
-                    return web.Response(body=msgspec.json.encode(await respond(request)), content_type="application/json")
+                    return web.Response(body=msgspec.json.encode(await respond(request), enc_hook=_plain), content_type="application/json")
         except tuple(STATUS_OF) as error:
             _log.info("a question was not answered", path=request.path, error=str(error))
             return web.Response(status=next(code for kind, code in STATUS_OF.items() if isinstance(error, kind)), text=str(error))

@@ -88,6 +88,18 @@ async def test_trace_tells_the_compiled_flows_and_the_switch_and_what_is_between
     assert trace["verdict"] == "delivered", "the foreign flow is about another protocol"
 
 
+async def test_what_is_wrong_is_part_of_every_answer(asker: Asker, world: World) -> None:
+    await world.switch.appctl("netdev-dummy/set-admin-state", "p1", "down")
+    await world.until(lambda: world.ready(world.chains, "chain") == "False", "told")
+    token, words = await asker.token("dpuchain-viewer"), "interface p1: link is down"
+    report = json.loads((await asker.ask("/v1/node", token))[1])
+    assert words in report["chains"][0]["problems"][0]
+    assert words in report["chains"][0]["switches"][0]["problems"][0]
+    assert words in report["interfaces"][1]["problems"][0]
+    trace = json.loads((await asker.ask("/v1/trace", token, **{"from": "p0", "frame": "icmp"}))[1])
+    assert (trace["verdict"], words in trace["cause"]) == ("dropped", True)
+
+
 @pytest.mark.parametrize(
     ("query", "expected", "words"),
     [
