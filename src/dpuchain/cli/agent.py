@@ -42,7 +42,12 @@ RUNTIME = "/var/run/openvswitch"
 )
 @options.common
 def command(bridge: str, openflow: Path | None, kubeconfig: Path | None, log_level: str, **places: Any) -> None:
-    """Carry out this node's chains on its Open vSwitch, and answer the CNI."""
+    """Carry out this node's chains on its Open vSwitch, and answer the CNI.
+
+    Flows stay whatever becomes of this process or the API server, unless the DPFOperatorConfig of the host cluster has
+    spec.sfcController.secureFlowDeletionTimeout: then all go when the API server has been away that long, or this process has died. The
+    host controller tells it to all agents; none of them has an option for it.
+    """
     settings = Settings(bridge=bridge, openflow=openflow or Path(RUNTIME, f"{bridge}.mgmt"), **places)
     client = options.client(kubeconfig, "agent")
     options.run(lambda: run(client, settings), log_level)
