@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 T = TypeVar("T")
+# Whoever ends the tests ends them as Ctrl-C does, so that what they have raised is taken down.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 # How long an example takes is a matter of the machine; figures belong to the benches.
 settings.register_profile("dpuchain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dpuchain")

@@ -162,10 +162,11 @@ async def test_edits_to_sets_are_undone(world: World) -> None:
     assert after.spec == before.spec
     assert after.metadata.labels == {**before.metadata.labels, "other": "stays"}
 
-    await world.north.client.patch(kinds.SERVICE_CHAIN_SET, world.key("chain"), {"metadata": {"finalizers": None}})
+    uid = set_in(world, world.north).metadata.uid
     await world.north.client.delete(kinds.SERVICE_CHAIN_SET, world.key("chain"))
-    await world.until(lambda: "north" not in world.everywhere() or not set_in(world, world.north).status.conditions, "gone")
-    await world.until(lambda: "north" in world.everywhere(), "made again")
+    await world.until(lambda: set_in(world, world.north).metadata.deletion_timestamp is not None, "being deleted")
+    await world.north.let_go()
+    await world.until(lambda: "north" in world.everywhere() and set_in(world, world.north).metadata.uid != uid, "made again")
 
 
 @pytest.mark.usefixtures("controller")
