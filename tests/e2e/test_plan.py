@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 import time
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from dpuchain.flows.plan import Plan, plan
 from dpuchain.kube.client import Client
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.openflow import OpenFlow
+from tests.e2e.conftest import Outcome, run
 from tests.e2e.manifests import NAMESPACE, ON_FIRST, apply, chain, interface
 
 if TYPE_CHECKING:
@@ -76,6 +78,27 @@ def test_the_rack_becomes_what_was_planned(wired: Rack) -> None:
     chance = Random(SEED)
     for number in range(CHANGES):
         step(wired, number, change(chance))
+
+
+def test_command_tells_by_its_status_what_applying_would_do(wired: Rack) -> None:
+    uplink = {"interfaceType": "physical", "physical": {"interfaceName": "p0"}}
+    items = [interface("p0", uplink), interface("hpf", {"interfaceType": "pf", "pf": {"pfID": 0}}), chain("wire", ("p0", "hpf"))]
+    first = command(wired, items)
+    assert first.status == 2, first.output
+    assert "hpf on 2 DPUs reaches p0" in first.output
+    apply(wired, *items)
+    wired.ok("host", "wait", "--for=condition=Ready", "dpuservicechain/wire", "--timeout=60s")
+    assert command(wired, items).output.strip() == "nothing to do"
+    second = command(wired, [interface("second", uplink)])
+    assert second.status == 1
+    assert "port p0 is owned by ServiceInterface dpf-operator-system/p0-" in second.output
+
+
+def command(rack: Rack, items: list[dict[str, Any]]) -> Outcome:
+    path = rack.directory / "planned.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    kubeconfig = f"--kubeconfig={rack.directory / 'host.kubeconfig'}"
+    return run(sys.executable, "-m", "dpuchain", "plan", "--filename", str(path), kubeconfig, timeout=60)
 
 
 def change(chance: Random) -> tuple[str, list[dict[str, Any]]]:
