@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,24 @@ class Tap:
         self._socket.close()
 
     def send(self, content: bytes) -> None:
-        """Put a frame on the wire."""
-        self._socket.send(content)
+        """Put a frame on the wire; on a device that is down nothing happens."""
+        for _ in range(2):  # a socket tells of its device's having been down once, though it is up again
+            try:
+                self._socket.send(content)
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:
+                    raise
+            else:
+                return
+
+    def _received(self) -> bytes:
+        """The next frame; none after a device has been down. TimeoutError, or BlockingIOError, if there is none."""
+        try:
+            return self._socket.recv(2048)
+        except OSError as error:
+            if error.errno != errno.ENETDOWN:
+                raise
+            return b""
 
     def hears(self, content: bytes, seconds: float = PATIENCE_SECONDS) -> bool:
         """Whether exactly this frame comes in, within some time."""
@@ -33,7 +50,7 @@ class Tap:
         while (left := deadline - time.monotonic()) > 0:
             self._socket.settimeout(left)
             try:
-                if self._socket.recv(2048).rstrip(b"\0") == content.rstrip(b"\0"):  # a bridge may take the padding off
+                if self._received().rstrip(b"\0") == content.rstrip(b"\0"):  # a bridge may take the padding off
                     return True
             except TimeoutError:
                 return False
@@ -44,7 +61,7 @@ class Tap:
         self._socket.settimeout(0)
         while True:
             try:
-                self._socket.recv(2048)
+                self._received()
             except BlockingIOError:
                 return
 
