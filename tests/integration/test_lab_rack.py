@@ -122,17 +122,6 @@ async def test_commands_for_people_run_where_they_say(rack: Layout) -> None:
         await run(str(rack.tools / "host-2"))
 
 
-async def test_forwarding_goes_before_everything_else_where_that_is_allowed(rack: Layout) -> None:
-    allowed = True
-    try:
-        await run("chrt", "--rr", "1", "true")
-    except LabError:
-        allowed = False
-    switches = {event.text: event.pid for event in await control.status(rack) if event.text.endswith("/ovs-vswitchd")}
-    assert len(switches) == SHAPE.dpus
-    assert {os.sched_getscheduler(pid) for pid in switches.values()} == {os.SCHED_RR if allowed else os.SCHED_OTHER}
-
-
 async def test_what_has_died_is_brought_back(rack: Layout) -> None:
     before = {event.text: event.pid for event in await control.status(rack)}
     victims = ("dpu-1/dpuchain-agent", "dpu-1/containerd", "dpu-1/kubelet", "cluster-2/kube-apiserver", "dpu-2/ovs-vswitchd")

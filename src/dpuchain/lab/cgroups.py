@@ -12,13 +12,9 @@ from dpuchain.lab.errors import LabError
 
 
 def hierarchies() -> list[Path]:
-    """Return where control groups are mounted: one place with version 2, one for each controller with version 1.
-
-    The one that schedules comes last: a group of it shares the processors as one, and may keep its processes from running at once.
-    """
+    """Return where control groups are mounted: one place with version 2, one for each controller with version 1."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    found = [mount for mount in mounts if mount[2] in {"cgroup", "cgroup2"}]
-    return [Path(mount[1]) for mount in sorted(found, key=lambda mount: "cpu" in mount[3].split(","))]
+    return [Path(mount[1]) for mount in mounts if mount[2] in {"cgroup", "cgroup2"}]
 
 
 class ControlGroup:
