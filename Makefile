@@ -3,6 +3,7 @@ DPUS ?= 2
 CLUSTERS ?= 1
 DIRECTORY ?= .lab
 SEED ?= 0
+FIRST ?= 1
 MINUTES ?= 5
 FLEET ?= --nodes 1000
 PYTHON ?= python3
@@ -16,7 +17,7 @@ help:
 	@echo "make lab-down                    take the rack down"
 	@echo "make check                       lint, types, import law, size budgets, generated files"
 	@echo "make test                        every test (root)"
-	@echo "make chaos [SEED=0] [MINUTES=5]  random faults on a rack while frames pass (root)"
+	@echo "make chaos [SEED=0] [FIRST=1] [MINUTES=5]  random faults on a rack while frames pass, from the first on (root)"
 	@echo "make bench                       the figures, as a table and as JSON (root)"
 	@echo "make fleet [FLEET='--nodes 1000']  the figures of a simulated fleet beside those of a bare client"
 	@echo "make clean                       remove the virtual environment and the tools' caches"
@@ -56,7 +57,7 @@ test: controlplane
 	$(BIN)/pytest
 
 chaos: controlplane
-	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --first $(FIRST) --minutes $(MINUTES)
 
 bench: controlplane
 	$(BIN)/python -m bench

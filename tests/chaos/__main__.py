@@ -44,6 +44,7 @@ def main() -> None:
     """Run until the time is over or something stays wrong; then end with status 1 and say after which fault."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=1, help="number of the fault to begin with")
     parser.add_argument("--minutes", type=float, default=5)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -51,7 +52,7 @@ def main() -> None:
         world = World(Rack(Path(folder) / "rack"))
         try:
             world.raise_up()
-            status = run(world, arguments.seed, arguments.minutes)
+            status = run(world, arguments.seed, arguments.first, arguments.minutes)
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):  # an impatient person must not spoil the tidying
                 signal.signal(number, signal.SIG_IGN)
@@ -69,24 +70,25 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def run(world: World, seed: int, minutes: float) -> int:
+def run(world: World, seed: int, first: int, minutes: float) -> int:
     """Harm and wait, again and again; returns the exit status."""
-    began = time.monotonic()
-    number = count = 0
+    ends = time.monotonic() + 60 * minutes
+    count, number = 0, first - 1
     with world.traffic():
-        while time.monotonic() - began < 60 * minutes:
+        while time.monotonic() < ends:
             number += 1
             chance = Random(f"{seed}/{number}")
             harm = chance.choice(FAULTS)(world, chance)
             count += harm.count
+            say(f"seed {seed}, fault {number}: {harm.text}")
             harmed = time.monotonic()
             left = settle(world, harm)
-            say(f"seed {seed}, fault {number} ({count}), right after {time.monotonic() - harmed:.1f} s: {harm.text}")
+            say(f"  {'wrong' if left else 'right'} after {time.monotonic() - harmed:.1f} s; {count} faults so far")
             if left:
                 say("\n".join(["still wrong:", *left, *evidence(world)]))
                 return 1
     total = {name: sum(getattr(outcome, name) for outcome in world.ended) for name in ("sent", "lost", "duplicates", "late", "alien")}
-    say(f"seed {seed}: {count} faults in {number} rounds; frames: {total}")
+    say(f"seed {seed}: {count} faults in {number - first + 1} rounds; frames: {total}")
     return 1 if total["alien"] else 0
 
 
