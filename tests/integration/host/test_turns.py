@@ -68,8 +68,10 @@ class Both:
         switches = [{**first, "serviceMTU": mtu}, *others]
         patch = {"spec": {"template": {"spec": {"template": {"spec": {"switches": switches}}}}}}
         await self.world.client.patch(kinds.DPU_SERVICE_CHAIN, self.world.key("chain"), patch)
-        for cluster in (self.north, self.south):
-            await cluster.see(mtu)
+        await self.north.see(mtu)
+        # Whoever could begin first has the first turn: that it is this one's makes the tests the same each time.
+        await self.north.until(lambda: turn(self.north) is not None or "maxUnavailable is 0" in self.north.message, "the first")
+        await self.south.see(mtu)
 
     async def only(self, cluster: PlayedCluster, node: str) -> None:
         """Wait until the pod of that node is on its way out; those of all other nodes stay, as their API servers know."""
