@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dpuchain.api.names import PASSES_PROBES_ANNOTATION
 from dpuchain.lab.layout import Layout
 from dpuchain.lab.process import run as command
 from tests.e2e.bench import Bench, Path, hops
 from tests.e2e.conftest import run
 from tests.e2e.frames import Tap
 from tests.e2e.manifests import NAMESPACE, ON_FIRST, apply, chain, interface
-from tests.e2e.test_example import EXAMPLE, in_service, service_pod
+from tests.e2e.test_example import EXAMPLE, service_pod
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Rack
@@ -241,29 +240,6 @@ def test_child_that_somebody_edits_is_put_right(bench: Bench) -> None:
     ]
     bench.rack.ok("cluster-1", "label", f"serviceinterface/{name}", "port-")
     bench.told(bench.side, "delivered")
-
-
-def test_live_trace_measures_the_service_and_finds_it_when_it_passes_nothing(bench: Bench) -> None:
-    annotations = {"spec": {"serviceDaemonSet": {"annotations": {PASSES_PROBES_ANNOTATION: "true"}}}}
-    bench.rack.ok("host", "patch", "dpuservice/example-service", "--type=merge", f"--patch={json.dumps(annotations)}")
-
-    def willing() -> bool:
-        found = bench.trace(bench.host, "--live")
-        return bool(found["verdict"] == "delivered" and found["probes"][0].get("received") == 10)
-
-    bench.rack.until(willing, "passing probe frames", 90)
-    probes = {probe["begins"]: probe for probe in bench.trace(bench.host, "--live")["probes"]}
-    assert all(probes[name]["sent"] == probes[name]["received"] == 10 for name in ("pf0hpf", "p0"))
-    assert probes["pf0hpf"]["most"] < 200
-    assert [probe["skipped"] for name, probe in probes.items() if name.startswith("eth")] == ["probe frames would leave the DPU here"] * 2
-    in_service(bench.rack, "dpu-1", "ip", "link", "set", "wire", "down")
-    lost = bench.trace(bench.host, "--live")
-    assert not bench.captured(bench.host)
-    assert lost["verdict"] != "delivered", lost
-    bench.told(bench.host, "unknown", "is not ready: see `kubectl describe pod`")
-    assert not bench.captured(bench.host)
-    in_service(bench.rack, "dpu-1", "ip", "link", "set", "wire", "up")
-    bench.told(bench.host, "delivered")
 
 
 def test_tree_shows_the_ports_numbers_and_packets_that_there_are(bench: Bench) -> None:
