@@ -218,7 +218,7 @@ class Node:
         return {link["ifname"] for link in found}
 
     @staticmethod
-    async def until(probe: Callable[[], Awaitable[bool]], what: str, seconds: float = 20) -> None:
+    async def until(probe: Callable[[], Awaitable[bool]], what: str | Callable[[], str], seconds: float = 20) -> None:
         """Ask until it is so: for what is told by no event."""
         try:
             async with asyncio.timeout(seconds):
@@ -227,7 +227,7 @@ class Node:
                         return
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            pytest.fail(f"not {what} after {seconds:.0f} s")
+            pytest.fail(f"not {what if isinstance(what, str) else what()} after {seconds:.0f} s")
 
     async def log(self) -> str:
         parts = []

@@ -66,11 +66,14 @@ async def test_port_is_as_it_was_and_frames_pass(node: Node, client: Client, pai
     await node.until(mended, "as it was")
     await node.until(lambda: left.reaches("10.1.0.2"), "connected again")
 
+    seen: list[tuple[str, int | None, str]] = []
+
     async def told() -> bool:
         events = (await client.list(EVENT, namespace=left.pod.namespace)).items
-        return [(event.reason, event.count) for event in events if event.involved_object.name == left.pod.name] == [("Repaired", 1)]
+        seen[:] = [(event.reason, event.count, event.message) for event in events if event.involved_object.name == left.pod.name]
+        return [(reason, count) for reason, count, _ in seen] == [("Repaired", 1)]
 
-    await node.until(told, "told of once")
+    await node.until(told, lambda: f"told of once, but of {seen}")
 
 
 async def test_port_that_was_put_right_can_be_removed_as_any(node: Node, pair: tuple[Sandbox, Sandbox]) -> None:

@@ -116,7 +116,7 @@ async def test_secret_that_is_wrong_is_named_until_it_is_right(world: World, cap
         await world.told(world.chains, "chain", RECONCILED, "False", words)
         assert where in world.message(world.chains, "chain")
         assert SECRET not in str(world.chains.get(world.key("chain")))
-    assert world.everywhere() == {"north"}
+    await world.until(lambda: world.everywhere() == {"north"}, "in the one that can be used")
     await world.put_secret("south", world.kubeconfig("south"))
     await world.until(lambda: world.everywhere() == BOTH, "in both")
     await world.told(world.chains, "chain", RECONCILED, "True")
