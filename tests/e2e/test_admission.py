@@ -102,7 +102,7 @@ def is_settled(rack: Rack, names: list[str]) -> bool:
     so that of two that came at the same instant both may lose.
     """
     told = [condition(item, "ServiceInterfaceSetReady").get("message", "") for item in rack.items("host", "dpuserviceinterfaces")]
-    losses = [words.count("port p0 is owned by ServiceInterface dpf-operator-system/") for words in told]
+    losses: list[int] = [words.count("port p0 is owned by ServiceInterface dpf-operator-system/") for words in told]
     settled = len(ready(rack)) + sum(count > 0 for count in losses) == len(names)
     return settled and sum(losses) == 2 * (len(names) - 1)
 
