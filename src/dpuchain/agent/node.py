@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from dpuchain.api.chain import ServiceChain
 from dpuchain.api.fleet import AgentSettings
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.kinds import POD, SERVICE_CHAIN, SERVICE_INTERFACE
 from dpuchain.api.kubernetes import Pod
-from dpuchain.kube.cache import Cache
+from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.views import agent_settings_of
 
@@ -75,7 +77,29 @@ class NodeObjects:
         return None
 
     def subscribe(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after each change of any object."""
-        self.interfaces.subscribe(lambda _: callback())
-        self.chains.subscribe(lambda _: callback())
+        """Call `callback` after each change from which something may follow for the switch.
+
+        From a status nothing does, most of them being our own words; nor from the end of a chain that was being deleted.
+        """
+
+        def look(change: Change[Any]) -> None:
+            if not _says_the_same(change):
+                callback()
+
+        def look_at_chain(change: Change[ServiceChain]) -> None:
+            if change.new is not None or change.old is None or change.old.metadata.deletion_timestamp is None:
+                look(change)
+
+        self.interfaces.subscribe(look)
+        self.chains.subscribe(look_at_chain)
         self.pods.subscribe(lambda _: callback())
+        for cache in (self.interfaces, self.chains):  # what can be decoded again may say what it said before
+            cache.subscribe_failing(callback)
+
+
+def _says_the_same(change: Change[Any]) -> bool:
+    """Whether an object differs from what it was in its status alone."""
+    if change.old is None or change.new is None:
+        return False
+    before, after = change.old.metadata, change.new.metadata
+    return bool(change.old.spec == change.new.spec) and replace(before, resource_version="") == replace(after, resource_version="")

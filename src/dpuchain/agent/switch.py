@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -171,7 +170,7 @@ class Switch:
             *patches.additions(self._bridge, bridges, ports.wanted, self._numbers),
         ]
         undone: list[tuple[str, Subject]] = []
-        attached = pods.attachments(await asyncio.to_thread(self._dpu.aliases.read))
+        attached = pods.attachments(await self._dpu.aliases.read())
         try:
             refused = {**ports.refused, **await self._make(additions, bridges, undone)}
             await self._restore(attached, rows, undone)
