@@ -76,10 +76,11 @@ class NodeObjects:
             return "; ".join(map(str, self.settings.invalid.values()))
         return None
 
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after each change from which something may follow for the switch.
+    def subscribe(self, callback: Callable[[], None], vanished: Callable[[], None]) -> None:
+        """Call `callback` after each change from which something may follow for the switch, or `vanished` if there is time for that.
 
-        From a status nothing does, most of them being our own words; nor from the end of a chain that was being deleted.
+        From a status nothing follows, most of them being our own words; nor from the end of a chain that was being deleted. For one that
+        vanished without having been, nobody waits to hear that its flows are gone.
         """
 
         def look(change: Change[Any]) -> None:
@@ -87,8 +88,10 @@ class NodeObjects:
                 callback()
 
         def look_at_chain(change: Change[ServiceChain]) -> None:
-            if change.new is not None or change.old is None or change.old.metadata.deletion_timestamp is None:
+            if change.new is not None:
                 look(change)
+            elif change.old is not None and change.old.metadata.deletion_timestamp is None:
+                vanished()
 
         self.interfaces.subscribe(look)
         self.chains.subscribe(look_at_chain)

@@ -62,7 +62,7 @@ class Node:
         self.status = Status(client, self.objects, clock)
         self.switch = Switch(dpu, self.objects, Contact(client, self.objects, clock), lambda _: None, clock)
         self._changed = asyncio.Event()
-        self.objects.subscribe(self._changed.set)
+        self.objects.subscribe(self._changed.set, self._changed.set)
         self.database.subscribe(self._changed.set)
 
     async def until(self, holds: Callable[[], bool]) -> None:
