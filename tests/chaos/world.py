@@ -178,7 +178,8 @@ class World:
     def hear(self, beside: Collection[str] | None = None) -> None:
         """Note in `stray` what was heard since this was last asked where it does not belong.
 
-        As long as it is quiet, frames of the chain beside belong on the devices `beside`, and none where only faults send any.
+        As long as it is quiet, frames of the chain beside belong on the devices `beside` and on those of its stations, and none where only
+        faults send any.
         """
         for dpu, ear in self.ears.items():
             for (device, number), count in sorted(ear.take().items()):
@@ -221,7 +222,9 @@ def _belongs(stream: str, dpu: str, device: str, beside: Collection[str] | None)
         return True
     if stream == "hosts":
         return device.startswith(("p0", "pf0hpf", "veth"))
-    return dpu == DPUS[0] and device in (("y0", "y1", "y2", "y3") if stream == "theirs" else BESIDE if beside is None else beside)
+    if stream == "theirs":
+        return dpu == DPUS[0] and device in ("y0", "y1", "y2", "y3")
+    return dpu == DPUS[0] and device in (BESIDE if beside is None else {"x0", "x1", "x2", "x3", *beside})
 
 
 def side_interface(name: str, device: str) -> dict[str, Any]:
