@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DPUS = ("dpu-1", "dpu-2")
 TIMEOUT_SECONDS = 4
-LASTING = re.compile(r"hard_timeout=\d+,")
+LASTING = re.compile(r"hard_timeout=\d+, *")
 
 
 @pytest.fixture(scope="module", autouse=True)
