@@ -30,6 +30,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples/01-bump-in-the-wire/chain.yaml"
 DPUS = ("dpu-1", "dpu-2")
 PAIRS = (("x0", "x1"), ("x2", "x3"), ("x4", "x5"), ("y0", "y1"), ("y2", "y3"))
 """Pairs of devices of each DPU: x0, x2 and x4 are for the chain beside, y0 and y2 are somebody else's."""
+FAR_END = {one: other for pair in PAIRS for one, other in (pair, pair[::-1])}
+"""The other device of a device's pair."""
 DEVICES = ("x", "y", "p0", "pf0hpf", "veth")
 """How the names of a DPU's devices begin that frames may pass."""
 BESIDE = frozenset({"x0", "x1", "x2", "x3", "x4", "x5"})
@@ -209,11 +211,6 @@ class World:
         """Send again."""
         for stream in self.streams.values():
             stream.resume()
-
-
-def far_end(device: str) -> str:
-    """The other device of its pair."""
-    return next(second if device == first else first for first, second in PAIRS if device in (first, second))
 
 
 def _belongs(stream: str, dpu: str, device: str, beside: Collection[str] | None) -> bool:
