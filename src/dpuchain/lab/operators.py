@@ -7,9 +7,10 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
+from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.chain.report import AGENT_PORT
 from dpuchain.lab import charts
-from dpuchain.lab.cluster import ADMINISTRATORS, AGENTS
+from dpuchain.lab.cluster import AGENTS
 from dpuchain.lab.openvswitch import BRIDGE
 from dpuchain.lab.ports import ReservedPort
 from dpuchain.lab.probes import answers
@@ -69,7 +70,7 @@ class Operators:
 
     def _start_controller(self, kind: str, cluster: Cluster, options: list[str], environment: dict[str, str] | None = None) -> None:
         name = f"dpuchain-{kind}"
-        kubeconfig = cluster.write_kubeconfig(cluster.directory / f"{name}.kubeconfig", name, (ADMINISTRATORS,))
+        kubeconfig = cluster.write_kubeconfig(cluster.directory / f"{name}.kubeconfig", *_account(name))
         with ReservedPort(cluster.address) as port:  # the address is the rack's own: nobody else takes the port once it is free
             health = f"{cluster.address}:{port.number}"
         arguments = [f"--kubeconfig={kubeconfig}", f"--health-address={health}", *options]
@@ -77,8 +78,8 @@ class Operators:
         self._start(command, cluster.directory / f"{name}.log", health)
 
     def _start_agent(self, dpu: Dpu, cluster: Cluster) -> None:
-        user = f"dpuchain-agent-{dpu.name}"
-        kubeconfig = cluster.write_kubeconfig(dpu.directory / "agent.kubeconfig", user, (ADMINISTRATORS, AGENTS))
+        user, groups = _account("dpuchain-agent")
+        kubeconfig = cluster.write_kubeconfig(dpu.directory / "agent.kubeconfig", user, (*groups, AGENTS))
         health = f"{dpu.address}:{HEALTH_PORT}"
         arguments = [
             f"--kubeconfig={kubeconfig}",
@@ -97,6 +98,11 @@ class Operators:
     def _start(self, command: Command, log: Path, health: str) -> None:
         self._health[command.name] = health
         self.processes.append(Process.start(command, log))
+
+
+def _account(name: str) -> tuple[str, tuple[str, ...]]:
+    """The user and the groups that a pod with this service account is to the API server, so that it has the rights that our charts give."""
+    return f"system:serviceaccount:{OPERATOR_NAMESPACE}:{name}", ("system:serviceaccounts", f"system:serviceaccounts:{OPERATOR_NAMESPACE}")
 
 
 def _agent(dpu: Dpu) -> str:

@@ -81,7 +81,7 @@ class Rack:
             group.create_task(self._register(prepared))
             for dpu in self.dpus:
                 group.create_task(self._join(dpu, image, prepared[self.cluster_of(dpu).name]))
-            group.create_task(charts.package(self._charts, self._toolchain, charts.helm_environment(self.layout.root / "helm")))
+            group.create_task(charts.package(self._charts, self._toolchain, self._helm))
 
     async def operate(self) -> None:
         """Start dpuchain's processes."""
@@ -148,6 +148,14 @@ class Rack:
     def _charts(self) -> Path:
         return self.layout.root / "charts"
 
+    @property
+    def _version(self) -> str:
+        return GROUPS["kubernetes"].version()
+
+    @property
+    def _helm(self) -> dict[str, str]:
+        return charts.helm_environment(self.layout.root / "helm")
+
     def _plan(self) -> None:
         """Make the parts as objects, which needs the management network's addresses."""
         address, identity = self.network.management, self.layout.identity
@@ -170,16 +178,17 @@ class Rack:
         definitions = manifests.host_definitions() if is_host else manifests.dpu_definitions()
         await kubectl.apply(definitions)
         await kubectl("wait", "--for=condition=Established", "customresourcedefinition", "--all", "--timeout=30s")
-        await kubectl.apply([manifests.operator_configuration()] if is_host else [manifests.network(), *manifests.asking()])
+        await kubectl.apply([manifests.operator_configuration()] if is_host else [manifests.network()])
+        rights = await charts.rights("dpuchain" if is_host else "dpuchain-dpu", self._toolchain, self._version, self._helm)
+        await kubectl("apply", "--server-side", "--field-manager=dpuchain-lab", "--filename=-", stdin=rights.encode())
 
     async def _register(self, prepared: dict[str, asyncio.Task[None]]) -> None:
         """Tell the host cluster of the DPU clusters, with the rights of an administrator there as DPF does."""
         await asyncio.gather(*prepared.values())
-        version = GROUPS["kubernetes"].version()
         objects = []
         for name in self.shape.cluster_names:
             connection = self.clusters[name].connection("dpuchain-host", (ADMINISTRATORS,))
-            objects += manifests.dpu_cluster(name, version, connection.kubeconfig(name))
+            objects += manifests.dpu_cluster(name, self._version, connection.kubeconfig(name))
         kubectl = self.kubectl(HOST)
         await kubectl.apply(objects)
         for name in self.shape.cluster_names:
