@@ -10,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements-bootstrap.lock requirements.lock pyproject.toml
 
-.PHONY: help lab lab-down bootstrap controlplane check test chaos bench fleet clean
+.PHONY: help lab lab-down bootstrap controlplane check test chaos bench fleet wheel image clean
 
 help:
 	@echo "make lab [DPUS=2] [CLUSTERS=1]   raise a rack of virtual DPUs and send a ping through the example's chain (root)"
@@ -20,6 +20,7 @@ help:
 	@echo "make chaos [SEED=0] [FIRST=1] [MINUTES=5]  random faults on a rack while frames pass, from the first on (root)"
 	@echo "make bench                       the figures, as a table and as JSON (root)"
 	@echo "make fleet [FLEET='--nodes 1000']  the figures of a simulated fleet beside those of a bare client"
+	@echo "make wheel, make image           build what is installed, into dist/"
 	@echo "make clean                       remove the virtual environment and the tools' caches"
 
 lab: bootstrap
@@ -64,6 +65,12 @@ bench: controlplane
 
 fleet: controlplane
 	$(BIN)/python -m bench.fleet $(FLEET)
+
+wheel: .venv/installed
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
+
+image: controlplane
+	@$(BIN)/python tools/build_image.py dist
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -29,7 +29,7 @@ def host_definitions() -> list[Manifest]:
 
 def dpu_definitions() -> list[Manifest]:
     """Return what each DPU cluster gets first: its kinds, Multus' kind and the operator's namespace."""
-    return [*manifests(DPU_KINDS), _network_attachment_definition(), NAMESPACE]
+    return [*manifests(DPU_KINDS), network_attachment_definition(), NAMESPACE]
 
 
 def operator_configuration() -> Manifest:
@@ -59,7 +59,7 @@ def _manifest(resource: Resource[Any], name: str, **content: object) -> Manifest
     return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, **content}
 
 
-def _network_attachment_definition() -> Manifest:
+def network_attachment_definition() -> Manifest:
     """Return the definition of the kind that Multus reads, as its working group specifies it."""
     resource = NETWORK_ATTACHMENT_DEFINITION
     config = {"type": "string", "description": "CNI configuration, as JSON."}

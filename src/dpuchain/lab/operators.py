@@ -39,13 +39,18 @@ class Operators:
 
     async def start(self, repository: Path) -> None:
         """Serve the chart repository and start all processes; returns at once."""
-        mirror = await self._exit.enter_async_context(charts.serve(repository))
         rack = self._rack
-        self._start_host(mirror)
+        await self.start_host(repository)
         for name in rack.shape.cluster_names:
             self._start_controller("dpu", rack.clusters[name], [])
         for dpu in rack.dpus:
             self._start_agent(dpu, rack.cluster_of(dpu))
+
+    async def start_host(self, repository: Path) -> None:
+        """Serve the chart repository and start the host controller alone; returns at once."""
+        rack, mirror = self._rack, await self._exit.enter_async_context(charts.serve(repository))
+        helm = [f"--helm={rack.layout.tools / 'helm'}", f"--chart-mirror={charts.REPOSITORY}={mirror}"]
+        self._start_controller("host", rack.host, helm, charts.helm_environment(rack.layout.root / "helm"))
 
     async def until_ready(self) -> None:
         """Wait until each says on its health address that it is ready. Raises `ProcessDied`, `NotReady`."""
@@ -62,11 +67,6 @@ class Operators:
     async def _until_ready(self, process: Process) -> None:
         url = f"http://{self._health[process.name]}/readyz"
         await process.until(lambda: answers(url), f"ready ({url})", READY_TIMEOUT)
-
-    def _start_host(self, mirror: str) -> None:
-        rack = self._rack
-        helm = [f"--helm={rack.layout.tools / 'helm'}", f"--chart-mirror={charts.REPOSITORY}={mirror}"]
-        self._start_controller("host", rack.host, helm, charts.helm_environment(rack.layout.root / "helm"))
 
     def _start_controller(self, kind: str, cluster: Cluster, options: list[str], environment: dict[str, str] | None = None) -> None:
         name = f"dpuchain-{kind}"

@@ -36,9 +36,11 @@ class Rack:
 
     `build` raises everything that is not ours, `operate` starts dpuchain, `until_ready` waits for both. Nothing takes it all down in good
     order, since nothing of it is worth keeping: `remains.remove` ends and removes whatever carries the rack's identity.
+
+    The DPU clusters of a `bare` rack have nothing of ours, and its DPUs no CNI plugin of ours: that is for our chart to bring.
     """
 
-    def __init__(self, layout: Layout, shape: Shape, toolchain: Toolchain, report: Report = lambda _: None) -> None:
+    def __init__(self, layout: Layout, shape: Shape, toolchain: Toolchain, report: Report = lambda _: None, *, bare: bool = False) -> None:
         self.layout = layout
         self.shape = shape
         self.network = Network(layout.identity)
@@ -47,6 +49,7 @@ class Rack:
         self.operators: Operators | None = None
         self._toolchain = toolchain
         self._report = report
+        self._bare = bare
 
     @property
     def host(self) -> Cluster:
@@ -175,6 +178,9 @@ class Rack:
         cluster.write_kubeconfig(self.layout.kubeconfig(name), "admin", (ADMINISTRATORS,))
         self._report(f"{name}: API server is ready")
         kubectl = self.kubectl(name)
+        if self._bare and not is_host:
+            await kubectl.apply([manifests.network_attachment_definition()])
+            return
         definitions = manifests.host_definitions() if is_host else manifests.dpu_definitions()
         await kubectl.apply(definitions)
         await kubectl("wait", "--for=condition=Established", "customresourcedefinition", "--all", "--timeout=30s")
@@ -201,7 +207,7 @@ class Rack:
         self._report(f"{dpu.name}: Open vSwitch and containerd are up")
         await asyncio.wait([prepared])
         if not prepared.cancelled() and not prepared.exception():
-            await dpu.join(self.cluster_of(dpu))
+            await dpu.join(self.cluster_of(dpu), bare=self._bare)
 
     async def _nodes_ready(self, cluster: str) -> None:
         await self.clusters[cluster].until_ready()
