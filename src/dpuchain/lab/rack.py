@@ -183,7 +183,7 @@ class Rack:
             return
         definitions = manifests.host_definitions() if is_host else manifests.dpu_definitions()
         await kubectl.apply(definitions)
-        await kubectl("wait", "--for=condition=Established", "customresourcedefinition", "--all", "--timeout=30s")
+        await kubectl.until_established()
         await kubectl.apply([manifests.operator_configuration()] if is_host else [manifests.network()])
         rights = await charts.rights("dpuchain" if is_host else "dpuchain-dpu", self._toolchain, self._version, self._helm)
         await kubectl("apply", "--server-side", "--field-manager=dpuchain-lab", "--filename=-", stdin=rights.encode())

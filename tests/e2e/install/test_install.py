@@ -102,6 +102,8 @@ async def installation(image: Path) -> AsyncIterator[Installation]:
             yield Installation(rack, Path(folder))
         finally:
             await rack.operators.close()
+            for process in reversed(rack.processes):  # they are of this process's control group, not of the rack's
+                await process.stop()
             await remains.remove(layout)
 
 
