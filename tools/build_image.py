@@ -87,6 +87,8 @@ def debian(root: Path, architecture: str) -> None:
         for path in (root / folder).glob("*"):
             if str(path.relative_to(root)) not in PROGRAMS:
                 path.unlink()
+    (root / "run").mkdir(exist_ok=True)
+    (root / "var/run").symlink_to("../run")  # what a CNI call names is below /var/run
     authorities = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
     (root / CERTIFICATES).parent.mkdir(parents=True, exist_ok=True)
     (root / CERTIFICATES).write_text("".join(path.read_text() for path in authorities))

@@ -28,6 +28,7 @@ HOLDER = "sleep"
 PRIVATE_MOUNTS = f"""
 set -e
 mkdir -p /var/lib/cni
+while umount --recursive --lazy /run/netns 2>/dev/null; do :; done
 for place in /run /var/log; do mount -t tmpfs dpuchain "$place"; done
 mount --make-shared /run
 mount --bind "$1" /var/lib/cni
@@ -136,6 +137,7 @@ class Dpu:
         rules += [f"-A POSTROUTING -s {pods} ! -d {pods} -j MASQUERADE", "COMMIT\n"]
         inside = ("nsenter", f"--net=/run/netns/{self.namespace}")
         await run(*inside, "iptables-restore", stdin="\n".join(rules).encode())
+        await run(*inside, "ip", "route", "replace", f"{SERVICE_ADDRESS}/32", "dev", "eth0")
         await run(*inside, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
 
     def log_tails(self) -> dict[str, str]:

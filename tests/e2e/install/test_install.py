@@ -22,7 +22,7 @@ from dpuchain.lab.rack import Rack
 from dpuchain.lab.toolchain import Toolchain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 EXAMPLE = "examples/01-bump-in-the-wire/chain.yaml"
 CLUSTER = "cluster-1"
@@ -79,12 +79,12 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def image() -> Path:
+def image() -> Iterator[Path]:
     """The image, built as `make image` does."""
-    folder = Path(tempfile.mkdtemp(prefix="dpuchain-image-"))
-    subprocess.run([sys.executable, "tools/build_image.py", str(folder)], check=True)
-    (archive,) = folder.glob("*.tar")
-    return archive
+    with tempfile.TemporaryDirectory(prefix="dpuchain-image-") as folder:
+        subprocess.run([sys.executable, "tools/build_image.py", folder], check=True)
+        (archive,) = Path(folder).glob("*.tar")
+        yield archive
 
 
 @pytest.fixture
