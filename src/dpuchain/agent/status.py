@@ -42,7 +42,7 @@ class Status:
         if interface is None:
             self._interfaces.forget(subject.key)
         elif interface.metadata.deletion_timestamp is not None:
-            if subject in self.evidence.released:
+            if self.evidence.released.get(subject) == interface.metadata.uid:
                 await remove_finalizer(self._client, SERVICE_INTERFACE, interface, SERVICE_INTERFACE_FINALIZER)
         elif (verdict := self._verdict(subject, interface)) is not None:
             findings = interface_findings("\n".join(verdict.problems) or None)
@@ -53,7 +53,7 @@ class Status:
         if chain is None:
             self._chains.forget(subject.key)
         elif chain.metadata.deletion_timestamp is not None:
-            if subject in self.evidence.released:
+            if self.evidence.released.get(subject) == chain.metadata.uid:
                 await remove_finalizer(self._client, SERVICE_CHAIN, chain, SERVICE_CHAIN_FINALIZER)
         elif (verdict := self._verdict(subject, chain)) is not None:
             findings = chain_findings(verdict.problems, verdict.flows_missing)
