@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bench.fleet.switch import BRIDGE, FixedDevices, MemoryDatabase, MemoryOpenFlow
+from bench.fleet.switch import BRIDGE, FixedDevices, MemoryDatabase, MemoryOpenFlow, NoPods
 from dpuchain.agent.process import Doors, Settings, run
 from dpuchain.kube.client import Client
 from dpuchain.kube.kubeconfig import Endpoint, read
@@ -63,7 +63,7 @@ class Agents:
         self.clients[node] = client = CountingClient(self.endpoint, user_agent="dpuchain-agent")
         self.switches[node] = openflow = MemoryOpenFlow()
         settings = Settings(node, BRIDGE, "memory", Path("memory"), self.directory / f"{node}.sock", "")
-        await run(client, settings, Doors(MemoryDatabase, lambda _: openflow, lambda _: self.devices))
+        await run(client, settings, Doors(MemoryDatabase, lambda _: openflow, lambda _: self.devices, NoPods))
 
     async def changed(self, request: web.Request) -> web.Response:
         """Of how many agents the flows have changed since a moment of the machine's monotonic clock, and when the last of them did."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from dpuchain.api.chain import ServiceChain
 from dpuchain.api.fleet import AgentSettings
 from dpuchain.api.interface import ServiceInterface
@@ -75,7 +77,12 @@ class NodeObjects:
         return None
 
     def subscribe(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after each change of any object."""
-        self.interfaces.subscribe(lambda _: callback())
-        self.chains.subscribe(lambda _: callback())
+        """Call `callback` after each change of what the objects ask for, which their status, most often our own word, does not."""
+        for cache in (self.interfaces, self.chains):
+            cache.subscribe(lambda change: callback() if _asks_for(change.old) != _asks_for(change.new) else None)
         self.pods.subscribe(lambda _: callback())
+
+
+def _asks_for(item: Any) -> object:
+    """All of an object but its status, and what differs with each write."""
+    return None if item is None else (replace(item.metadata, resource_version=""), item.spec)
