@@ -24,7 +24,7 @@ from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.kube.client import Client
 from dpuchain.lab.cluster import ADMINISTRATORS, Cluster
-from dpuchain.lab.manifests import dpu_cluster, dpu_definitions, host_definitions, operator_configuration
+from dpuchain.lab.manifests import dpu_cluster, dpu_definitions, host_definitions, operator_configuration, priorities
 from dpuchain.lab.process import Command, Process
 from dpuchain.lab.toolchain import Toolchain
 
@@ -57,6 +57,8 @@ class Plant:
         await define(self.host, host_definitions())
         await define(self.dpu, dpu_definitions())
         await _bind_service_accounts(self.dpu)
+        for manifest in priorities():
+            await put(self.dpu, manifest, path=f"/apis/{manifest['apiVersion']}/{manifest['kind'].lower()}s")
         connection = self.clusters["cluster-1"].connection("dpuchain-host", (ADMINISTRATORS,))
         secret, cluster = dpu_cluster("cluster-1", "v1.36.2", connection.kubeconfig("cluster-1"))
         collection = f"namespaces/{OPERATOR_NAMESPACE}"

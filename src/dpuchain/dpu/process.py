@@ -26,12 +26,12 @@ async def run(client: Client, health_address: str, identity: str | None, setting
     """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
     objects = ClusterObjects.of(client)
 
-    async with client, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
+    async with client, client.apart() as own, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if identity is None:
             await _work(client, objects, settings or Settings())
         else:
-            election = Election(client, LEASE, identity)
+            election = Election(own, LEASE, identity)
             await election.lead(lambda: _work(client.fenced(election.fence), objects, settings or Settings()))
         for cache in caches:
             cache.cancel()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Manifest = dict[str, Any]
 
-ASKING = Path(__file__).parents[3] / "deploy" / "asking.yaml"
+ASKING, PRIORITY = (Path(__file__).parents[3] / "deploy" / name for name in ("asking.yaml", "priority.yaml"))
 NETWORK = "mybrsfc"
 """The network that the document's interfaces name."""
 NAMESPACE: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
@@ -39,6 +39,11 @@ def dpu_definitions() -> list[Manifest]:
 def asking() -> list[Manifest]:
     """Return who may ask the agents, for each DPU cluster."""
     return list(yaml.safe_load_all(ASKING.read_text()))
+
+
+def priorities() -> list[Manifest]:
+    """Return how an API server shares itself out between dpuchain's service accounts and everybody else."""
+    return list(yaml.safe_load_all(PRIORITY.read_text()))
 
 
 def operator_configuration() -> Manifest:

@@ -170,7 +170,8 @@ class Rack:
         definitions = manifests.host_definitions() if is_host else manifests.dpu_definitions()
         await kubectl.apply(definitions)
         await kubectl("wait", "--for=condition=Established", "customresourcedefinition", "--all", "--timeout=30s")
-        await kubectl.apply([manifests.operator_configuration()] if is_host else [manifests.network(), *manifests.asking()])
+        own = [manifests.operator_configuration()] if is_host else [manifests.network(), *manifests.asking()]
+        await kubectl.apply([*own, *manifests.priorities()])
 
     async def _register(self, prepared: dict[str, asyncio.Task[None]]) -> None:
         """Tell the host cluster of the DPU clusters, with the rights of an administrator there as DPF does."""
