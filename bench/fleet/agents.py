@@ -82,11 +82,15 @@ class Agents:
         values = {what: REGISTRY.get_sample_value(f"{name}_{what}", labels) for what in ("count", "sum")}
         return web.json_response(values)
 
+    async def tasks(self, _: web.Request) -> web.Response:
+        """How many tasks the process has."""
+        return web.json_response({"tasks": len(asyncio.all_tasks())})
+
 
 async def _main(arguments: argparse.Namespace) -> None:
     agents = Agents(read(arguments.kubeconfig), arguments.directory, FixedDevices(arguments.devices))
     application = web.Application()
-    application.add_routes([web.get(f"/{ask.__name__}", ask) for ask in (agents.changed, agents.received, agents.passes)])
+    application.add_routes([web.get(f"/{ask.__name__}", ask) for ask in (agents.changed, agents.received, agents.passes, agents.tasks)])
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:

@@ -97,6 +97,10 @@ class Cache(Generic[T]):
         """`share` gives what is kept of an object: an equal one (`kube.sharing`)."""
         self.resource = resource
         self.failing: Failing | None = None
+        self.spread = 0.0
+        """Where there are many such caches, or large ones: seconds over which they spread their lists, each waiting a part of them by
+        chance, when the server has forgotten the point at which they are. One that was started anew has forgotten it for all at once.
+        """
         self.invalid: dict[ObjectKey, Invalid] = {}
         self._client = client
         self._namespace = namespace
@@ -186,6 +190,7 @@ class Cache(Generic[T]):
             await self._watch()
         except Expired:
             self._version = ""
+            asked = random.uniform(0, self.spread)  # noqa: S311 - jitter, not a secret
         except KubeError as error:
             self._failed(error)
             asked = error.retry_after if isinstance(error, Throttled) else 0.0
