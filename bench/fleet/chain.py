@@ -11,7 +11,7 @@ from typing import TypeAlias
 from bench.clusters import Requests, writes
 from bench.figures import Figure
 from bench.fleet import objects
-from bench.fleet.ceiling import CONCURRENCIES, BareClient, Rates, chain_rates
+from bench.fleet.ceiling import CONCURRENCIES, BareClient, Rates, chain_rates, creation
 from bench.fleet.plant import Plant
 from dpuchain.api.kinds import SERVICE_CHAIN
 from dpuchain.api.meta import LabelSelector
@@ -89,6 +89,7 @@ async def one_chain(plant: Plant, say: Say) -> list[Figure]:
     count = len(plant.nodes)
     await plant.stop("dpu")
     at_once = await fastest(plant, say)
+    posted = (await chain_rates(plant, BareClient(plant), at_once, plant.nodes, creation)).created
     bare, ours = [], []
     for _ in range(RUNS):
         bare.append(await _bare(plant, at_once, plant.nodes, say))
@@ -109,7 +110,7 @@ async def one_chain(plant: Plant, say: Say) -> list[Figure]:
             Figure(f"  the ceiling: a bare client, {at_once} at once", median(most), "/s", runs=RUNS),
             Figure("  writes to an object, its status aside", median(life_[what].requests for life_ in ours) / count, "", runs=RUNS),
         ]
-    return found
+    return [*found, Figure("objects created by a bare client with POST, whose fields nobody can take back by applying", posted, "/s")]
 
 
 async def _bare(plant: Plant, at_once: int, nodes: Sequence[str], say: Say) -> Rates:
