@@ -37,8 +37,10 @@ SETS = 10
 RUNS = 20
 NAMESPACE = "dpf-operator-system"
 SELECTED = {"bench": "selected"}
-SETTLE_SECONDS = 0.5
-"""Until the last write's event has come back to the controller: what it spends on that belongs to the change."""
+QUIET_SECONDS = 1.2
+"""Without a write: the status of a set that has changed several times of late is written once a second (dpu/sets.py), and what is written
+then, and what the controller spends on it, belongs to the change.
+"""
 PATIENCE = 120.0
 
 
@@ -79,6 +81,14 @@ class Fleet:
     async def writes(self) -> int:
         """The writes that the API server has answered so far, leases aside."""
         return writes(await requests(self.client))
+
+    async def written(self) -> int:
+        """The same, once nothing has been written for a while."""
+        before, now = -1, await self.writes()
+        while before != now:
+            await asyncio.sleep(QUIET_SECONDS)
+            before, now = now, await self.writes()
+        return now
 
 
 @dataclass(frozen=True)
@@ -145,8 +155,8 @@ async def _change_labels(fleet: Fleet, controller: int) -> list[LabelChange]:
         else:
             await _let_go(fleet, last)
             await fleet.until(lambda: fleet.counted == [NODES - 1] * SETS and fleet.children(last) == 0)
-        await asyncio.sleep(SETTLE_SECONDS)
-        found.append(LabelChange(await fleet.writes() - before - due, usage(controller).seconds - used, seconds))
+        written = await fleet.written()
+        found.append(LabelChange(written - before - due, usage(controller).seconds - used, seconds))
     return found
 
 

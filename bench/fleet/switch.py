@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from re import Pattern
 from types import MappingProxyType
 from typing import Any
 
@@ -278,7 +279,10 @@ class MemoryOpenFlow(OpenFlow):
 class NoPods(Aliases):
     """The aliases of a DPU's devices: none, as no pod is attached. The machine that all of them run on is not asked."""
 
-    def read(self) -> dict[str, str]:
+    def __init__(self, name: Pattern[str]) -> None:
+        """No socket is opened."""
+
+    async def read(self) -> dict[str, str]:
         return {}
 
 

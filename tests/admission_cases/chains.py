@@ -63,6 +63,43 @@ CHAINS = [
         host=(*WORKING[:2], interface("p2")),
         refused=ALREADY,
     ),
+    Case(
+        "an interface that two chains name already",
+        interface("p0"),
+        host=(interface("p1"), interface("p2"), chain("wire", ("p0", "p1")), chain("other", ("p0", "p2"))),
+        refused=("DPUServiceInterface ns/p0 conflicts with DPUServiceChain ns/other, DPUServiceChain ns/wire", *ALREADY),
+    ),
+    Case(
+        "an interface that two switches of a chain name already",
+        interface("p0"),
+        host=(interface("p1"), interface("p2"), chain("wire", ("p0", "p1"), ("p0", "p2"))),
+        refused=("DPUServiceInterface ns/p0 conflicts with DPUServiceChain ns/wire", *ALREADY),
+    ),
+    Case(
+        "labels changed into those that two chains name",
+        interface("x", labels={"port": "p0"}),
+        interface("x"),
+        (interface("p1"), interface("p2"), chain("wire", ("p0", "p1")), chain("other", ("p0", "p2"))),
+        refused=("DPUServiceInterface ns/x conflicts with DPUServiceChain ns/other, DPUServiceChain ns/wire", *ALREADY),
+    ),
+    Case(
+        "an interface extended to nodes where two chains name it",
+        interface("p0"),
+        interface("p0", nodes=ZONE_B),
+        (interface("p1"), interface("p2"), *(chain(name, ("p0", port), nodes=ZONE_A) for name, port in (("wire", "p1"), ("other", "p2")))),
+        refused=("on node dpu-1:", *ALREADY),
+    ),
+    Case(
+        "an interface extended to nodes where a selector picks another already",
+        interface("p0"),
+        interface("p0", nodes=ZONE_B),
+        (interface("two", labels={"port": "p0"}, nodes=ZONE_A), interface("p1"), WORKING[2]),
+        refused=(
+            "DPUServiceInterface ns/p0 conflicts with DPUServiceChain ns/wire, DPUServiceInterface ns/two",
+            "on node dpu-1:",
+            *SEVERAL,
+        ),
+    ),
     Case("an interface twice in a switch", chain("wire", ("p0", "p1", "p0")), host=WORKING[:2], refused=("is named twice in switch 0",)),
     Case(
         "chains on different nodes",

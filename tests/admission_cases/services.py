@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from dpuchain.chain.release import service_id
 from tests.admission_cases.case import FW, NODES, WORKING, Case
 from tests.worlds import (
     ZONE_A,
     ZONE_B,
     chain,
+    cluster,
     interface,
     of_service,
     pod,
@@ -15,6 +19,15 @@ from tests.worlds import (
 
 PODS = tuple(pod(f"fw-{number}", "fw", f"dpu-{number}", eth1=1500, eth2=1500) for number in (1, 2))
 CHAINED = (*FW, interface("p0"), interface("p1"), chain("through", ("p0", "fw-in"), ("fw-out", "p1")))
+ONE_ID = ("both have serviceID fw: on one node, their pods cannot be told from one another",)
+FW_DIGEST = service_id(service("fw", service_id=None))
+
+
+def on_zone(operator: str, *values: str) -> dict[str, Any]:
+    expression = {"key": "zone", "operator": operator, "values": list(values)}
+    return {"serviceDaemonSet": {"nodeSelector": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}}
+
+
 SERVICES = [
     Case("a service with its interfaces", service("fw", "fw-in", "fw-out"), host=FW, silent=True),
     Case(
@@ -33,9 +46,9 @@ SERVICES = [
     ),
     Case(
         "an interface taken in an update",
-        service("ids", "x", "fw-in", service_id="fw"),
-        service("ids", "x", service_id="fw"),
-        (*FW, interface("x", of_service("fw", "eth9")), service("fw", "fw-in")),
+        service("ids", "x", "fw-in", service_id="fw", spec=on_zone("In", "b")),
+        service("ids", "x", service_id="fw", spec=on_zone("In", "b")),
+        (*FW, interface("x", of_service("fw", "eth9")), service("fw", "fw-in", spec=on_zone("In", "a"))),
         refused=("is in use by another DPUService",),
     ),
     Case(
@@ -68,7 +81,107 @@ SERVICES = [
         "two services with one serviceID",
         service("ids", service_id="fw"),
         host=(service("fw"),),
-        warned=("DPUService ns/fw has the same serviceID",),
+        refused=("DPUService ns/ids conflicts with DPUService ns/fw in DPUCluster ns/north on nodes dpu-1, dpu-2:", *ONE_ID),
+    ),
+    Case(
+        "two services with one serviceID, seen from the other side",
+        service("fw"),
+        host=(service("ids", service_id="fw"),),
+        refused=("DPUService ns/fw conflicts with DPUService ns/ids in DPUCluster ns/north on nodes dpu-1, dpu-2:", *ONE_ID),
+    ),
+    Case(
+        "a serviceID changed to that of another",
+        service("ids", service_id="fw"),
+        service("ids"),
+        (service("fw"),),
+        refused=("DPUService ns/ids conflicts with DPUService ns/fw", *ONE_ID),
+    ),
+    Case(
+        "the serviceID that another was given by itself",
+        service("ids", service_id=FW_DIGEST),
+        host=(service("fw", service_id=None),),
+        refused=("DPUService ns/ids conflicts with DPUService ns/fw", f"both have serviceID {FW_DIGEST}"),
+    ),
+    Case(
+        "a serviceID taken away, when another has the one that is made then",
+        service("fw", service_id=None),
+        service("fw"),
+        (service("ids", service_id=FW_DIGEST),),
+        refused=("DPUService ns/fw conflicts with DPUService ns/ids", f"both have serviceID {FW_DIGEST}"),
+    ),
+    Case(
+        "one serviceID in different clusters",
+        service("ids", service_id="fw", spec={"dpuClusterSelector": ZONE_B}),
+        host=(cluster("north", zone="a"), service("fw", spec={"dpuClusterSelector": ZONE_A})),
+        warned=("no DPUCluster is selected now",),
+    ),
+    Case(
+        "clusters changed to those of another with the same serviceID",
+        service("ids", service_id="fw"),
+        service("ids", service_id="fw", spec={"dpuClusterSelector": ZONE_B}),
+        (cluster("north", zone="a"), service("fw", spec={"dpuClusterSelector": ZONE_A})),
+        refused=("DPUService ns/ids conflicts with DPUService ns/fw in DPUCluster ns/north", *ONE_ID),
+    ),
+    Case(
+        "labels of a cluster that bring one serviceID together",
+        cluster("north", zone="a"),
+        cluster("north", zone="b"),
+        (service("fw", spec={"dpuClusterSelector": ZONE_A}), service("ids", service_id="fw", spec={"dpuClusterSelector": ZONE_A})),
+        refused=("DPUCluster ns/north conflicts with DPUService ns/fw, DPUService ns/ids in DPUCluster ns/north", *ONE_ID),
+        standing=True,
+    ),
+    Case(
+        "one serviceID, and equal selectors without a cluster",
+        service("ids", service_id="fw", spec={"dpuClusterSelector": ZONE_B}),
+        host=(cluster("north", zone="a"), service("fw", spec={"dpuClusterSelector": ZONE_B})),
+        refused=("DPUService ns/ids conflicts with DPUService ns/fw in any DPUCluster that selector zone=b picks", *ONE_ID),
+    ),
+    Case(
+        "one serviceID on different nodes",
+        service("ids", service_id="fw", spec=on_zone("In", "b")),
+        host=(service("fw", spec=on_zone("In", "a")),),
+        silent=True,
+    ),
+    Case(
+        "one serviceID on the nodes that both select",
+        service("ids", service_id="fw", spec=on_zone("Exists")),
+        host=(service("fw", spec=on_zone("In", "a")),),
+        refused=("DPUService ns/ids conflicts with DPUService ns/fw in DPUCluster ns/north on node dpu-1:", *ONE_ID),
+    ),
+    Case(
+        "nodes changed to those of another with the same serviceID",
+        service("ids", service_id="fw", spec=on_zone("NotIn", "b")),
+        service("ids", service_id="fw", spec=on_zone("In", "b")),
+        (service("fw", spec=on_zone("In", "a")),),
+        refused=("on node dpu-1:", *ONE_ID),
+    ),
+    Case(
+        "one serviceID, and no node yet",
+        service("ids", service_id="fw"),
+        host=(cluster("north"), service("fw")),
+        north=(),
+        refused=("DPUService ns/ids conflicts with DPUService ns/fw in DPUCluster ns/north on any node:", *ONE_ID),
+    ),
+    Case(
+        "one serviceID in the host cluster",
+        service("ids", service_id="fw", spec={"deployInCluster": True}),
+        host=(service("fw"),),
+        silent=True,
+    ),
+    Case(
+        "a service deleted that has the serviceID of another",
+        None,
+        service("ids", service_id="fw"),
+        (service("fw"),),
+        standing=True,
+    ),
+    Case(
+        "something else of one of two services with one serviceID",
+        service("ids", service_id="fw", annotations={"a": "b"}),
+        service("ids", service_id="fw"),
+        (service("fw"),),
+        silent=True,
+        standing=True,
     ),
     Case(
         "a chart from git",

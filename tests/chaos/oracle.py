@@ -80,25 +80,33 @@ class Objects:
         return [item for item in self[kind] if (item.spec.node_name if kind is POD else item.spec.node) == dpu]
 
     @property
-    def beside(self) -> bool:
-        """Whether frames pass between x1 and x3 of dpu-1."""
+    def beside(self) -> set[str]:
+        """The devices of dpu-1 that are ports of the chain beside."""
         device = {
             i.metadata.labels.get("port"): i.spec.physical.interface_name for i in self.on("dpu-1", SERVICE_INTERFACE) if i.spec.physical
         }
         switches = [switch for chain in self.on("dpu-1", SERVICE_CHAIN) for switch in chain.spec.switches]
-        members = [{device.get(port.service_interface.match_labels.get("port")) for port in switch.ports} for switch in switches]
-        return any({"x0", "x2"} <= names for names in members)
+        members = (device.get(port.service_interface.match_labels.get("port")) for switch in switches for port in switch.ports)
+        return {name for name in members if name is not None}
 
 
 def differences(world: World) -> tuple[Objects, list[str]]:
     """The objects, and what is wrong, in words; nothing if all is as the operators' objects ask for."""
     objects = Objects.read(world)
-    world.complete([item.metadata.name for item in objects[DPU_SERVICE_INTERFACE]])
+    world.complete(_devices(objects))
+    for dpu in DPUS:
+        world.bring_up(dpu)
     found = [*_going(objects), *_sets(objects), *_children(objects), *_statuses(objects), *_pods(objects)]
     for dpu in DPUS:
         found += asyncio.run(_dpu(world, objects, dpu))
         found += [f"{dpu}: of somebody else: {line}" for line in _changes(world.theirs[dpu], world.look_at_theirs(dpu))]
     return objects, found
+
+
+def _devices(objects: Objects) -> dict[str, str]:
+    """The devices of the operators' interfaces of type physical."""
+    specs = {item.metadata.name: item.spec.template.spec.template.spec for item in objects[DPU_SERVICE_INTERFACE]}
+    return {name: spec.physical.interface_name for name, spec in specs.items() if spec.physical is not None}
 
 
 def _changes(before: Iterable[str], after: Iterable[str]) -> list[str]:

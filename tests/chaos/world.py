@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from dpuchain.lab.layout import Layout
 from dpuchain.lab.openvswitch import PROTOCOLS
 from dpuchain.lab.traffic import End, Outcome, Stream
+from tests.chaos.ears import Ear
 from tests.e2e.conftest import Rack
 from tests.e2e.manifests import ON_FIRST, chain, interface
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from tests.e2e.conftest import Outcome as Answer
 
@@ -29,6 +30,12 @@ EXAMPLE = Path(__file__).parents[2] / "examples/01-bump-in-the-wire/chain.yaml"
 DPUS = ("dpu-1", "dpu-2")
 PAIRS = (("x0", "x1"), ("x2", "x3"), ("x4", "x5"), ("y0", "y1"), ("y2", "y3"))
 """Pairs of devices of each DPU: x0, x2 and x4 are for the chain beside, y0 and y2 are somebody else's."""
+DEVICES = ("x", "y", "p0", "pf0hpf", "veth")
+"""How the names of a DPU's devices begin that frames may pass."""
+BESIDE = frozenset({"x0", "x1", "x2", "x3", "x4", "x5"})
+"""The devices that the chain beside may have had ports of, and their other ends."""
+FAULTY = ("br-sfc", "thief")
+"""The devices to which faults themselves send frames, as long as they last."""
 SIDE = {"chaos/side": "yes"}
 """The label of the cluster and of the node that the chain beside is for."""
 BRIDGE = "datapath_type=netdev", "fail_mode=secure", f"protocols={PROTOCOLS}"
@@ -55,6 +62,8 @@ class World:
     streams: dict[str, Stream] = field(default_factory=dict)
     ended: list[Outcome] = field(default_factory=list)
     theirs: dict[str, list[str]] = field(default_factory=dict)
+    ears: dict[str, Ear] = field(default_factory=dict)
+    stray: list[str] = field(default_factory=list)
 
     @property
     def layout(self) -> Layout:
@@ -79,9 +88,8 @@ class World:
         at = self.rack.at
         assert vsctl(self.rack, dpu, "--may-exist", "add-br", "br-sfc", "--", "set", "bridge", "br-sfc", *BRIDGE).status == 0
         for first, second in PAIRS:
-            at(dpu, "ip", "link", "add", first, "type", "veth", "peer", "name", second)
-            for device in (first, second):
-                assert at(dpu, "ip", "link", "set", device, "up").status == 0, device
+            at(dpu, "ip", "link", "add", first, "up", "type", "veth", "peer", "name", second)
+        self.bring_up(dpu)
         for port, number in (("y0", 701), ("y2", 702)):
             marks = ("set", "port", port, "external_ids:owner=somebody", "--", "set", "interface", port, "external_ids:iface-id=theirs")
             made = ("--may-exist", "add-port", "br-sfc", port, "--", "set", "interface", port, f"ofport_request={number}", "--", *marks)
@@ -96,6 +104,17 @@ class World:
         ofctl(self.rack, dpu, "add-group", "br-sfc", "group_id=77,type=all,bucket=output:702")
         ofctl(self.rack, dpu, "add-meter", "br-sfc", "meter=77,pktps,band=type=drop,rate=1000")
         self.theirs[dpu] = self.look_at_theirs(dpu)
+
+    def bring_up(self, dpu: str) -> None:
+        """Bring up what is down of a DPU's devices, all of which are somebody's.
+
+        Open vSwitch reads the flags of a device that it takes up or lets go, and writes them back with one changed: a device that was
+        brought up between the two is down again.
+        """
+        listed = self.rack.at(dpu, "ip", "-json", "link", "show")
+        for link in json.loads(listed.output) if listed.status == 0 else ():
+            if "UP" not in link["flags"] and link["ifname"].startswith(DEVICES):
+                self.rack.at(dpu, "ip", "link", "set", link["ifname"], "up")
 
     def look_at_theirs(self, dpu: str) -> list[str]:
         """All that is to be known of what is somebody else's on a DPU."""
@@ -114,9 +133,14 @@ class World:
         path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
         return self.rack.kubectl("host", "apply", "--filename", str(path), "--request-timeout=20s", timeout=60)
 
-    def complete(self, interfaces: Collection[str]) -> None:
-        """Make those interfaces for the chain beside that are not among `interfaces`: a fault may have been cut short by another."""
-        missing = [side_interface(name, name) for name in ("x0", "x2", "x4") if name not in interfaces]
+    def complete(self, devices: Mapping[str, str]) -> None:
+        """Make the interfaces for the chain beside whole, given the device that each has.
+
+        A fault may have been cut short by another, or several may have given one device to two of them.
+        """
+        first = devices.get("x0", "x4" if devices.get("x4") == "x0" else "x0")
+        wanted = {"x0": first, "x2": "x2", "x4": "x0" if first == "x4" else "x4"}
+        missing = [side_interface(name, device) for name, device in wanted.items() if devices.get(name) != device]
         if missing:
             self.apply(*missing)
 
@@ -124,12 +148,16 @@ class World:
     def traffic(self) -> Iterator[None]:
         """Frames pass while the context lasts."""
         try:
+            for dpu in DPUS:
+                self.listen(dpu)
             for name in STREAMS:
                 self.start(name)
             yield
         finally:
             for name in STREAMS:
                 self.stop(name)
+            for ear in self.ears.values():
+                ear.close()
 
     def start(self, name: str) -> None:
         """Have a stream begin."""
@@ -143,14 +171,31 @@ class World:
         if name in self.streams:
             self.ended.append(self.streams.pop(name).stop())
 
+    def listen(self, dpu: str) -> None:
+        """Hear on every device of a DPU."""
+        self.ears[dpu] = Ear(self.layout.identity.namespace(dpu))
+
+    def hear(self, beside: Collection[str] | None = None) -> None:
+        """Note in `stray` what was heard since this was last asked where it does not belong.
+
+        As long as it is quiet, frames of the chain beside belong on the devices `beside`, and none where only faults send any.
+        """
+        for dpu, ear in self.ears.items():
+            for (device, number), count in sorted(ear.take().items()):
+                stream = list(STREAMS)[number - 1]
+                if not _belongs(stream, dpu, device, beside):
+                    self.stray.append(f"{dpu}: {count} frames of stream {stream} on {device}, where they do not belong")
+
     @contextlib.contextmanager
     def without_devices_of(self, dpu: str) -> Iterator[None]:
         """The streams that end on devices which software made on a DPU stop for as long as those may be gone."""
         ending = [name for name, (first, second, _) in STREAMS.items() if dpu in (first[0], second[0])]
         for name in ending:
             self.stop(name)
+        self.ears[dpu].close()
         yield
         self.plant(dpu)
+        self.listen(dpu)
         for name in ending:
             self.start(name)
 
@@ -163,6 +208,20 @@ class World:
         """Send again."""
         for stream in self.streams.values():
             stream.resume()
+
+
+def far_end(device: str) -> str:
+    """The other device of its pair."""
+    return next(second if device == first else first for first, second in PAIRS if device in (first, second))
+
+
+def _belongs(stream: str, dpu: str, device: str, beside: Collection[str] | None) -> bool:
+    """Whether frames of a stream may be heard on a device."""
+    if beside is None and device in FAULTY:
+        return True
+    if stream == "hosts":
+        return device.startswith(("p0", "pf0hpf", "veth"))
+    return dpu == DPUS[0] and device in (("y0", "y1", "y2", "y3") if stream == "theirs" else BESIDE if beside is None else beside)
 
 
 def side_interface(name: str, device: str) -> dict[str, Any]:

@@ -30,12 +30,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Verdicts on the objects that are there, and those that are being deleted and of which nothing is left on the switch."""
+    """Verdicts on the objects that are there, and the uids of those that are being deleted and of which nothing is left on the switch."""
 
     verdicts: Mapping[Subject, Verdict] = field(default_factory=dict)
-    released: frozenset[Subject] = frozenset()
+    released: Mapping[Subject, str] = field(default_factory=dict)
 
     def changed_since(self, earlier: Evidence) -> set[Subject]:
         """The objects of which something else is to be said than `earlier`."""
         differing = {subject for subject, verdict in self.verdicts.items() if earlier.verdicts.get(subject) != verdict}
-        return differing | (self.released - earlier.released)
+        return differing | {subject for subject, uid in self.released.items() if earlier.released.get(subject) != uid}

@@ -1,6 +1,7 @@
 """The one door to the kernel's network: the pair of devices between a pod and the bridge.
 
-Every function blocks for a few milliseconds and is to be called in a thread, unless it says that it need not; `LinkEvents` does not.
+Every function blocks for a few milliseconds and is to be called in a thread, unless it says that it need not; `LinkEvents` and `Aliases` do
+not.
 """
 
 from __future__ import annotations
@@ -72,17 +73,20 @@ class LinkEvents:
             loop.remove_reader(self._socket)
         # A pod's pair of devices tells six times while it is made, which is when its CNI call is waited for.
         await asyncio.sleep(SETTLE_SECONDS)
-        self._drain()
+        self.seen()
 
-    def _drain(self) -> None:
+    def seen(self) -> bool:
+        """Whether something has changed since the last call; the answer is there at once."""
+        found = False
         while True:
             try:
                 self._socket.recv(65536)
             except BlockingIOError:
-                return
+                return found
             except OSError as error:
                 if error.errno != errno.ENOBUFS:  # events were lost, which is an event too
                     raise KernelError(f"hear of network devices: {error.strerror}") from error
+            found = True
 
 
 class Aliases:
@@ -91,15 +95,27 @@ class Aliases:
     def __init__(self, name: re.Pattern[str]) -> None:
         self._name = name
         self._known: dict[tuple[int, str], str] = {}
+        self._events = LinkEvents()
+        self._outdated = True
 
-    def read(self) -> dict[str, str]:
-        """By the names of the devices that are there now; one without an alias is left out. KernelError if the kernel cannot be asked."""
+    async def read(self) -> dict[str, str]:
+        """By the names of the devices that are there now; one without an alias is left out. KernelError if the kernel cannot be asked.
+
+        It is, in a thread, only if it has told of a change since the last time: a thread costs more than all the rest of a pass. Of a new
+        alias it tells if the device is up, as a pod's is when it gets its own; else when that comes up.
+        """
+        self._outdated = self._events.seen() or self._outdated
+        if self._outdated:
+            await asyncio.to_thread(self._ask)
+            self._outdated = False
+        return {name: alias for (_, name), alias in self._known.items()}
+
+    def _ask(self) -> None:
         present = [device for device in socket.if_nameindex() if self._name.fullmatch(device[1])]
         self._known = {device: self._known[device] for device in present if device in self._known}
         if unknown := [device for device in present if device not in self._known]:
             with IPRoute() as ip:
                 self._known |= {device: alias for device in unknown if (alias := _alias(ip, *device))}
-        return {name: alias for (_, name), alias in self._known.items()}
 
 
 def _alias(ip: IPRoute, index: int, name: str) -> str:

@@ -14,7 +14,7 @@ from dpuchain.api.fleet import AgentSettings
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.kinds import POD, SERVICE_CHAIN, SERVICE_INTERFACE
 from dpuchain.api.kubernetes import Pod
-from dpuchain.kube.cache import Cache
+from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.views import agent_settings_of
 
@@ -82,13 +82,33 @@ class NodeObjects:
             return "; ".join(map(str, self.settings.invalid.values()))
         return None
 
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after each change of what the objects ask for, which their status, most often our own word, does not."""
-        for cache in (self.interfaces, self.chains):
-            cache.subscribe(lambda change: callback() if _asks_for(change.old) != _asks_for(change.new) else None)
+    def subscribe(self, callback: Callable[[], None], vanished: Callable[[], None]) -> None:
+        """Call `callback` after each change from which something may follow for the switch, or `vanished` if there is time for that.
+
+        From a status nothing follows, most of them being our own words; nor from the end of a chain that was being deleted. For one that
+        vanished without having been, nobody waits to hear that its flows are gone.
+        """
+
+        def look(change: Change[Any]) -> None:
+            if not _says_the_same(change):
+                callback()
+
+        def look_at_chain(change: Change[ServiceChain]) -> None:
+            if change.new is not None:
+                look(change)
+            elif change.old is not None and change.old.metadata.deletion_timestamp is None:
+                vanished()
+
+        self.interfaces.subscribe(look)
+        self.chains.subscribe(look_at_chain)
         self.pods.subscribe(lambda _: callback())
+        for cache in (self.interfaces, self.chains):  # what can be decoded again may say what it said before
+            cache.subscribe_failing(callback)
 
 
-def _asks_for(item: Any) -> object:
-    """All of an object but its status, and what differs with each write."""
-    return None if item is None else (replace(item.metadata, resource_version=""), item.spec)
+def _says_the_same(change: Change[Any]) -> bool:
+    """Whether an object differs from what it was in its status alone."""
+    if change.old is None or change.new is None:
+        return False
+    before, after = change.old.metadata, change.new.metadata
+    return bool(change.old.spec == change.new.spec) and replace(before, resource_version="") == replace(after, resource_version="")

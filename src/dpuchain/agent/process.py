@@ -33,6 +33,8 @@ from dpuchain.runtime.health import serve
 
 STATUS_WRITERS = 4
 """Status writes in flight: one node's share of its API server."""
+MADE_AGAIN_SECONDS = 0.02
+"""Within which a chain that vanished without a finalizer may be made again, so that its frames pass all the while."""
 THE_SWITCH = "switch"
 """The only key of the switch's loop: a node has one bridge, and one pass looks at all of it."""
 
@@ -105,6 +107,7 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
         asyncio.TaskGroup() as group,
     ):
         _subscribe(objects, database, openflow, lambda: passes.enqueue(THE_SWITCH), reports)
+        objects.subscribe(lambda: passes.enqueue(THE_SWITCH), lambda: passes.enqueue_after(THE_SWITCH, MADE_AGAIN_SECONDS))
         devices.subscribe(lambda: passes.enqueue(THE_SWITCH))
         contact.subscribe(lambda: passes.enqueue(THE_SWITCH))
         for runner in (contact, *objects, database, openflow, devices, passes, reports, told):
@@ -117,7 +120,6 @@ def _subscribe(
     objects: NodeObjects, database: Database, openflow: OpenFlow, look: Callable[[], None], reports: Controller[Subject]
 ) -> None:
     """Have each change looked at: of an object, of a port, of a connection."""
-    objects.subscribe(look)
     database.subscribe(look)
     openflow.subscribe(look)
     openflow.watch(lambda _: look())

@@ -9,6 +9,7 @@ from dpuchain.agent.node import NodeObjects
 from dpuchain.api.names import AGENT_FIELD_OWNER
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
+from dpuchain.kube.errors import NotFound
 from dpuchain.kube.events import EventRecorder
 from dpuchain.runtime.clock import Clock
 
@@ -30,6 +31,7 @@ class RepairEvents:
             "ServiceInterface": objects.interfaces,
             "Pod": objects.pods,
         }
+        self._client = client
         self._events = EventRecorder(client, AGENT_FIELD_OWNER)
         self._clock = clock
         self._told: dict[str, float] = {}
@@ -37,10 +39,15 @@ class RepairEvents:
 
     async def reconcile(self, subject: Subject) -> None:
         """Tell of an object that something of it was put right just now."""
-        cache = self._caches[subject.kind]
-        item, now = cache.get(subject.key), self._clock.monotonic()
+        cache, now = self._caches[subject.kind], self._clock.monotonic()
+        item = cache.get(subject.key)
+        if item is None:  # gone, or a pod that its cache has yet to hear of
+            try:
+                item = await self._client.get(cache.resource, subject.key)
+            except NotFound:
+                return
         self._told = {uid: moment for uid, moment in self._told.items() if now - moment < QUIET_SECONDS}
-        if item is None or item.metadata.uid in self._told:
+        if item.metadata.uid in self._told:
             return
         self._told[item.metadata.uid] = now
         await self._events.record(cache.resource, item, "Warning", "Repaired", SAID[subject.kind], self._clock.now())

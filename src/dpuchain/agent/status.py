@@ -52,7 +52,7 @@ class Status:
         if interface is None:
             self._forget(subject)
         elif interface.metadata.deletion_timestamp is not None:
-            if subject in self.evidence.released:
+            if self.evidence.released.get(subject) == interface.metadata.uid:
                 await remove_finalizer(self._client, SERVICE_INTERFACE, interface, SERVICE_INTERFACE_FINALIZER)
         elif (verdict := self._verdict(subject, interface)) is not None:
             if (wait := self._settling(subject, verdict, interface.status.conditions)) > 0:
@@ -66,7 +66,7 @@ class Status:
         if chain is None:
             self._forget(subject)
         elif chain.metadata.deletion_timestamp is not None:
-            if subject in self.evidence.released:
+            if self.evidence.released.get(subject) == chain.metadata.uid:
                 await remove_finalizer(self._client, SERVICE_CHAIN, chain, SERVICE_CHAIN_FINALIZER)
         elif (verdict := self._verdict(subject, chain)) is not None:
             if (wait := self._settling(subject, verdict, chain.status.conditions)) > 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -164,14 +163,14 @@ class Switch:
 
     async def _pass(self) -> Evidence:
         bridges = self._bridges()
-        rows, interfaces = bridges[self._bridge], tuple(self._objects.interfaces)
+        rows, interfaces, chains = bridges[self._bridge], tuple(self._objects.interfaces), tuple(self._objects.chains)
         ports = assign(interfaces, rows_of.claimable(rows), self._dpu.devices.present, self._bridge)
         additions = [
             *rows_of.additions(self._bridge, rows, ports.wanted, self._numbers, self._new_type()),
             *patches.additions(self._bridge, bridges, ports.wanted, self._numbers),
         ]
         undone: list[tuple[str, Subject]] = []
-        attached = pods.attachments(await asyncio.to_thread(self._dpu.aliases.read))
+        attached = pods.attachments(await self._dpu.aliases.read())
         try:
             refused = {**ports.refused, **await self._make(additions, bridges, undone)}
             await self._restore(attached, rows, undone)
@@ -183,7 +182,7 @@ class Switch:
         seen = {**self._numbers, **rows_of.numbers(rows)}
         self._numbers = {name: number for name, number in seen.items() if name in {*rows, *ports.wanted, *attached}}
         world = NodeWorld(self._objects.node, interfaces, tuple(self._objects.pods), rows_of.by_mark(rows.values()), refused, ports.vlans)
-        resolutions = resolve(self._objects.chains, world)
+        resolutions = resolve(chains, world)
         switches = [ChainSwitches(chain, resolution.switch_ports) for chain, resolution in resolutions.items()]
         self.resolved = Resolved(world, resolutions, compile_switches(switches, world.reserved))
         missing = await self._program(resolutions, self.resolved.desired)
@@ -195,7 +194,7 @@ class Switch:
         complaint = self.guard.complaint(self._clock.monotonic())
         if complaint is not None and self._again is None:  # nothing may tell of its end
             self._again = PACE_SECONDS
-        return evidence(Findings(world, resolutions, missing, {mark for mark in marks if mark}, complaint), self._objects.chains)
+        return evidence(Findings(world, resolutions, missing, {mark for mark in marks if mark}, complaint), chains)
 
     def _bridges(self) -> Mapping[str, Mapping[str, PortRow]]:
         bridges = self._database.bridges()

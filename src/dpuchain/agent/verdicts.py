@@ -39,7 +39,7 @@ def evidence(findings: Findings, chains: Iterable[ServiceChain]) -> Evidence:
     that their conditions stand.
     """
     verdicts: dict[Subject, Verdict] = {}
-    released: set[Subject] = set()
+    released: dict[Subject, str] = {}
     complaint = findings.complaint
     missing = findings.missing if complaint is None else dict.fromkeys(findings.resolutions, complaint.text)
     flowless = flowless_vlans(findings.resolutions, missing)
@@ -47,7 +47,7 @@ def evidence(findings: Findings, chains: Iterable[ServiceChain]) -> Evidence:
         subject = Subject("ServiceInterface", key_of(interface))
         if interface.metadata.deletion_timestamp is not None:
             if dpf_id_of(interface) not in findings.marks:
-                released.add(subject)
+                released[subject] = interface.metadata.uid
         elif complaint is not None and _is_fought_over(interface, complaint, findings.world):
             verdicts[subject] = _verdict(interface, (complaint.text,))
         else:
@@ -58,11 +58,11 @@ def evidence(findings: Findings, chains: Iterable[ServiceChain]) -> Evidence:
         resolution = findings.resolutions.get(key_of(chain))
         if chain.metadata.deletion_timestamp is not None:
             if resolution is None:  # it had no part in the flows that were read back just now
-                released.add(subject)
-        elif resolution is not None:  # else it came while we waited for the switch; the next pass sees it
+                released[subject] = chain.metadata.uid
+        elif resolution is not None:
             lasting = () if complaint is not None and complaint.subjects else resolution.problems
             verdicts[subject] = _verdict(chain, lasting, missing.get(key_of(chain)))
-    return Evidence(verdicts, frozenset(released))
+    return Evidence(verdicts, released)
 
 
 def unseen(interfaces: Iterable[ServiceInterface], chains: Iterable[ServiceChain], problem: str) -> Evidence:

@@ -67,8 +67,8 @@ class _Cluster:
         self._after = after
         self._cluster = cluster
         self._focus = focus
-        self._sources_before = [source for source in before.placed(cluster) if kept is None or source.place in kept]
-        self._sources_after = [source for source in after.placed(cluster) if kept is None or source.place in kept]
+        self._sources_before = list(before.placed(cluster, kept))
+        self._sources_after = list(after.placed(cluster, kept))
 
     def standings(self) -> Iterator[Standing]:
         """Of the nodes that exist, and of those that might."""
@@ -150,7 +150,7 @@ def _nowhere(before: Fleet, after: Fleet, kept: Collection[Place] | None, focus:
     """Clusters that might be: one for each cluster selector in use, unless one that exists has all that would be there."""
     first = [source for source in before.sources.values() if _is_wide(source) and (kept is None or source.place in kept)]
     second = [source for source in after.sources.values() if _is_wide(source) and (kept is None or source.place in kept)]
-    there = [{source.place for source in after.placed(cluster)} for cluster in after.clusters]
+    there = [{source.place for source in after.placed(cluster, kept)} for cluster in after.clusters]
     for needs in {source.cluster_needs: None for source in second}:
         here_before = [source for source in first if implies(needs, source.cluster_needs)]
         here_after = [source for source in second if implies(needs, source.cluster_needs)]

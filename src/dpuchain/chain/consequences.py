@@ -14,6 +14,7 @@ from dpuchain.api.service import DPUService
 from dpuchain.chain.comparison import Standing
 from dpuchain.chain.fleet import Fleet
 from dpuchain.chain.foresight import Foresight
+from dpuchain.chain.identities import identity_problems
 from dpuchain.chain.nodes import Pods, Service
 from dpuchain.chain.ports import service_of
 from dpuchain.chain.problems import Ref
@@ -137,16 +138,17 @@ def replaced_by_helm(before: Fleet, after: Fleet, service: DPUService | None) ->
 
 
 def _digest(service: DPUService, fleet: Fleet) -> str | None:
-    """What tells the service's release from another; None if it has none, as something is wrong with its interfaces."""
+    """What tells the service's release from another; None if it has none, as something is wrong with its interfaces or its serviceID."""
     interfaces: Mapping[ObjectKey, DPUServiceInterface] = fleet.interfaces
-    if interface_problems(service, interfaces, (fleet.services or {}).values()):
+    services = (fleet.services or {}).values()
+    if interface_problems(service, interfaces, services) or identity_problems(service, services, fleet.clusters.values()):
         return None
     return release_of(service, interfaces).digest
 
 
 def releases(fleet: Fleet, cluster: ObjectKey | None, earlier: Fleet) -> dict[ObjectKey, str]:
     """What tells each release in a cluster (None: in the host cluster) from another one, by its service. One that is paused is as it was
-    earlier; one with something wrong about its interfaces is not there.
+    earlier; one with something wrong about its interfaces or its serviceID is not there.
     """
     found = {}
     for key, service in sorted((fleet.services or {}).items()):

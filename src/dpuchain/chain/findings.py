@@ -9,7 +9,7 @@ from dpuchain.chain.comparison import Standing
 from dpuchain.chain.foresight import Identity, Issue
 from dpuchain.chain.problems import Kind, Ref
 
-REFUSED: frozenset[Kind] = frozenset({"port", "vlan", "switch", "several", "mtu", "service", "impossible", "dead"})
+REFUSED: frozenset[Kind] = frozenset({"port", "vlan", "switch", "several", "mtu", "service", "identity", "impossible", "dead"})
 """What nothing that may still come makes right."""
 WARNED: frozenset[Kind] = frozenset({"none", "name", "follows"})
 """What may become right by itself, or is wrong because something else is."""
@@ -47,7 +47,7 @@ def among_objects(before: Iterable[Issue], after: Iterable[Issue], concerned: Co
     known = {identity for issue in before for identity in issue.identities}
     for issue in after:
         identities = frozenset(issue.identities)
-        if identities - known or _has_part(identities, concerned):
+        if identities - known or has_part(identities, concerned):
             yield Found(issue, identities - known or identities)
 
 
@@ -61,13 +61,14 @@ def on_nodes(standings: Iterable[Standing], concerned: Collection[Ref] = ()) -> 
         known = {identity for issue in standing.before.issues for identity in issue.identities}
         for issue in standing.after.issues:
             identities = frozenset(issue.identities)
-            if (identities - known or _has_part(identities, concerned)) and (standing.nodes or issue.problem.kind in REFUSED):
+            if (identities - known or has_part(identities, concerned)) and (standing.nodes or issue.problem.kind in REFUSED):
                 there = found.get(identities, Found(issue, identities - known or identities))
                 found[identities] = Found(there.issue, there.identities, (*there.standings, standing))
     yield from found.values()
 
 
-def _has_part(identities: Iterable[Identity], concerned: Collection[Ref]) -> bool:
+def has_part(identities: Iterable[Identity], concerned: Collection[Ref]) -> bool:
+    """Whether any of these problems is between objects of which one is `concerned`."""
     return any(ref in concerned for identity in identities for ref in identity.between)
 
 

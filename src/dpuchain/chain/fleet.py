@@ -6,7 +6,7 @@ An edit gives a new value, so that the world as it is and the world as it would 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -60,7 +60,7 @@ class Source:
     item: Any
     """The object itself."""
 
-    @property
+    @cached_property
     def is_chain(self) -> bool:
         """Whether it makes chains; else it makes interfaces."""
         return isinstance(self.made, ServiceChainSet | ServiceChain)
@@ -90,6 +90,11 @@ class Source:
         """The spec of each of its chains."""
         assert isinstance(self.made, ServiceChainSet | ServiceChain), "asked of chains"
         return self.made.spec.template.spec if isinstance(self.made, ServiceChainSet) else self.made.spec
+
+    @cached_property
+    def wanted(self) -> tuple[Mapping[str, str], ...]:
+        """The labels of the interfaces that each port of its chains is to be."""
+        return tuple(port.service_interface.match_labels for switch in self.chain_spec.switches for port in switch.ports)
 
     @cached_property
     def selector_problem(self) -> str | None:
@@ -140,8 +145,7 @@ class Source:
         chain, interface = (self, other) if self.is_chain else (other, self)
         if chain.made.metadata.namespace != interface.made.metadata.namespace:
             return False
-        ports = (port for switch in chain.chain_spec.switches for port in switch.ports)
-        return any(mtu.carries(interface.example, port.service_interface.match_labels) for port in ports)
+        return any(mtu.carries(interface.example, wanted) for wanted in chain.wanted)
 
     def picked(self, nodes: Nodes) -> frozenset[str]:
         """The nodes that it is on."""
@@ -239,8 +243,8 @@ class Fleet:
         if new is not None:
             source = host_source(new, self.host)
             return replace(self, sources={**self.sources, source.place: source})
-        gone = {Place(None, type(old).__name__, key_of(old))}
-        gone |= {place for place, source in self.sources.items() if _is_made_from(source, host_source(old, self.host))}
+        owner = host_source(old, self.host)
+        gone = {owner.place, *(place for place, source in self.sources.items() if _is_made_from(source, owner))}
         return replace(self, sources={place: source for place, source in self.sources.items() if place not in gone})
 
     def _changed_in_member(self, cluster: ObjectKey, old: Any, new: Any) -> Fleet:
@@ -277,13 +281,15 @@ class Fleet:
         """What is in a DPU cluster; nothing if that is not known."""
         return self.members.get(cluster, Member())
 
-    def placed(self, cluster: ObjectKey) -> Iterator[Source]:
-        """The sources of what is in a DPU cluster.
+    def placed(self, cluster: ObjectKey, among: Collection[Place] | None = None) -> Iterator[Source]:
+        """The sources of what is in a DPU cluster; only those at certain places, if these are given.
 
         A set of an object of the host cluster is not one besides that object. One that has the name of such an object and is somebody
         else's is: then the object has nothing there.
         """
         for source in self.sources.values():
+            if among is not None and source.place not in among:
+                continue
             if source.place.cluster is None:
                 here = self.selects(source, cluster) and self.name_taken(source, cluster) is None
             else:

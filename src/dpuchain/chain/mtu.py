@@ -66,7 +66,7 @@ def of_pod_interface(
 
 def carries(item: Object, labels: Mapping[str, str]) -> bool:
     """Whether `item` has all of `labels`."""
-    return all(item.metadata.labels.get(key) == value for key, value in labels.items())
+    return labels.items() <= item.metadata.labels.items()
 
 
 def in_claim_order(chains: Iterable[ServiceChain]) -> list[ServiceChain]:

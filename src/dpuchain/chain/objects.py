@@ -15,7 +15,7 @@ from dpuchain.chain.fields import dead_fields
 from dpuchain.chain.fleet import LAST, Fleet, Source
 from dpuchain.chain.foresight import Issue
 from dpuchain.chain.problems import Problem, Ref, ref
-from dpuchain.chain.release import interface_problems, service_id
+from dpuchain.chain.release import interface_problems
 from dpuchain.chain.selectors import problem as selector_problem
 
 CONFIG = Ref("DPFOperatorConfig", ObjectKey(OPERATOR_NAMESPACE, OPERATOR_CONFIG_NAME))
@@ -85,14 +85,3 @@ def _claimed(
 
 def _age(service: DPUService) -> tuple[Any, ObjectKey]:
     return service.metadata.creation_timestamp or LAST, key_of(service)
-
-
-def same_service_id(fleet: Fleet, service: DPUService) -> tuple[DPUService, ...]:
-    """The other services of its namespace whose pods cannot be told from those of `service`."""
-    others = (fleet.services or {}).values()
-    return tuple(
-        other
-        for other in others
-        if key_of(other) != key_of(service) and other.metadata.namespace == service.metadata.namespace
-        if service_id(other) == service_id(service)
-    )

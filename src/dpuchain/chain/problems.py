@@ -13,6 +13,7 @@ Kind = Literal[
     "several",  # a selector that picks several interfaces
     "mtu",  # a serviceMTU above the highSpeedMTU
     "service",  # an interface that a service cannot have: another's, or with another serviceID
+    "identity",  # a serviceID that two services have where their pods may meet
     "impossible",  # what no world makes right: a value, or two objects that do not fit each other
     "dead",  # a field that has no effect
     "name",  # a set's name that somebody else has taken in a DPU cluster

@@ -19,7 +19,8 @@ from dpuchain.chain.fields import deprecated_fields
 from dpuchain.chain.findings import REFUSED, WARNED, Found, among_objects, on_nodes, where
 from dpuchain.chain.fleet import Fleet, Place, Source
 from dpuchain.chain.foresight import Issue
-from dpuchain.chain.objects import same_service_id, service_issues, source_issues
+from dpuchain.chain.identities import identity_findings
+from dpuchain.chain.objects import service_issues, source_issues
 from dpuchain.chain.problems import Ref
 from dpuchain.chain.selectors import matches
 
@@ -39,7 +40,11 @@ def review(fleet: Fleet, old: Any, new: Any, cluster: ObjectKey | None = None) -
     itself = Ref(type(item).__name__, key_of(item))
     place = Place(cluster, *itself)
     standings = _standings(before, after, item, place)
-    found = [*among_objects(_judged(before, item, place), _judged(after, item, place)), *on_nodes(standings)]
+    found = [
+        *among_objects(_judged(before, item, place), _judged(after, item, place)),
+        *on_nodes(standings),
+        *identity_findings(before, after),
+    ]
     mine = [entry for entry in found if itself in entry.between or (isinstance(item, DPUCluster) and entry.standings)]
     warnings = [*_warnings(before, after, item, place), *_lost(standings, itself), *_restarted(before, after, item, standings)]
     if new is None:
@@ -89,8 +94,6 @@ def _warnings(before: Fleet, after: Fleet, item: Any, place: Place) -> Iterator[
         selector = item.spec.dpu_cluster_selector
         if not item.spec.deploy_in_cluster and not _any_cluster(after, lambda cluster: matches(selector, cluster.metadata.labels)):
             yield "no DPUCluster is selected now: the service is installed as soon as one is"
-        for other in same_service_id(after, item):
-            yield f"DPUService {key_of(other)} has the same serviceID: on one node, their pods cannot be told from one another"
 
 
 def _any_cluster(fleet: Fleet, holds: Callable[[DPUCluster], bool]) -> bool:

@@ -104,6 +104,21 @@ def _suffices(have: Requirement, need: Requirement) -> bool:
     return need.operator == "NotIn" and (have.operator == "DoesNotExist" or (have.operator == "NotIn" and need.values <= have.values))
 
 
+def apart(one: Requirements, other: Requirements) -> bool:
+    """Whether nothing has both, as can be seen from the two alone. False does not say that something has."""
+    return any(_excludes(first, second) or _excludes(second, first) for first in one for second in other if first.key == second.key)
+
+
+def _excludes(first: Requirement, second: Requirement) -> bool:
+    if first.operator == "In":
+        return (
+            (second.operator == "In" and not first.values & second.values)
+            or (second.operator == "NotIn" and first.values <= second.values)
+            or second.operator == "DoesNotExist"
+        )
+    return first.operator == "Exists" and second.operator == "DoesNotExist"
+
+
 def described(wanted: Requirements) -> str:
     """`wanted` as kubectl takes selectors; empty where nothing is asked for."""
     return ",".join(sorted(map(str, wanted)))

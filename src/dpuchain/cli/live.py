@@ -21,10 +21,12 @@ from dpuchain.cli.manifests import HOST_KINDS, MEMBER_KINDS
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError, NotFound
 from dpuchain.kube.identity import FIRST_NAMESPACE
-from dpuchain.kube.kubeconfig import found
+from dpuchain.kube.kubeconfig import found, namespace_in
 from dpuchain.kube.secrets import client_by, kubeconfig_in
 
 USER_AGENT = "dpuchain-plan"
+DEFAULT_NAMESPACE = "default"
+"""Of objects that name none, where nothing else says."""
 
 
 @dataclass
@@ -87,3 +89,8 @@ async def _take(world: World, client: Client, resources: Iterable[Resource[Any]]
 def client_for(kubeconfig: Path | None, context: str | None) -> Client:
     """A client for the host cluster, by the kubeconfig that kubectl would use. Raises InvalidKubeconfig."""
     return Client.from_kubeconfig(found(kubeconfig, os.environ), context=context, user_agent=USER_AGENT)
+
+
+def namespace(kubeconfig: Path | None, context: str | None) -> str:
+    """Where kubectl would put an object that names no namespace. Raises InvalidKubeconfig."""
+    return namespace_in(found(kubeconfig, os.environ), context) or DEFAULT_NAMESPACE

@@ -55,7 +55,7 @@ class Outcome:
 )
 @click.option("--delete", "deleting", is_flag=True, help="Tell what deleting the objects would do, instead of applying them.")
 @click.option("-o", "--output", type=click.Choice(["text", "json", "diff"]), default="text", show_default=True, help="How to print it.")
-@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of objects that name none.")
+@click.option("-n", "--namespace", default="", help="Namespace of objects that name none.  [default: live, the context's; else default]")
 @click.option(
     "--kubeconfig",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -75,6 +75,12 @@ def command(
 
 
 def _outcome(paths: Sequence[Path], against: str, namespace: str, access: tuple[Path | None, str | None], *, deleting: bool) -> Outcome:
+    if not namespace and against == "live":
+        try:
+            namespace = live.namespace(*access)
+        except KubeError as error:
+            return Outcome(None, [str(error)])
+    namespace = namespace or live.DEFAULT_NAMESPACE
     base, missing = _base(against, namespace, access)
     if base is None:
         return Outcome(None, missing)

@@ -77,7 +77,7 @@ def traced(found: Trace) -> Group:
 def _probe(probe: Probe) -> Text:
     """What became of the probe frames at one switch."""
     if probe.skipped:
-        return Text(f"live, by {probe.begins}: nothing was sent: {probe.skipped}", "dim", overflow="fold")
+        return Text(f"live, by {probe.begins}: not measured: {probe.skipped}", "dim", overflow="fold")
     way = f"live, by {probe.begins} through {probe.through} to {', '.join(probe.ends)}"
     times = f", {probe.least:.2f}/{probe.mean:.2f}/{probe.most:.2f} ms (least/mean/most)" if probe.mean is not None else ""
     return Text(f"{way}: {probe.lost} of {probe.sent} lost{times}", "red" if probe.lost else "", overflow="fold")

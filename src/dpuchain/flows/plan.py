@@ -14,6 +14,7 @@ from dpuchain.chain.consequences import Path, Restart, paths, releases, replaced
 from dpuchain.chain.findings import REFUSED, WARNED, Found, among_objects, on_nodes
 from dpuchain.chain.fleet import Fleet
 from dpuchain.chain.foresight import Foresight
+from dpuchain.chain.identities import identity_findings
 from dpuchain.chain.manifests import Manifest, present
 from dpuchain.chain.objects import issues
 from dpuchain.chain.problems import Ref, ref
@@ -106,6 +107,7 @@ def plan(before: Fleet, after: Fleet, host: Iterable[Change] = (), concerned: Co
     standings = compare(before, after)
     nodes = tuple(filter(None, (_on_nodes(standing) for standing in standings if standing.nodes)))
     found = [*among_objects(issues(before), issues(after), concerned), *on_nodes(standings, concerned)]
+    found += identity_findings(before, after, concerned)
     services = sorted((after.services or {}).values(), key=lambda service: service.metadata.name)
     return Plan(
         clusters=tuple(change for change in _in_clusters(before, after, host) if change.objects),

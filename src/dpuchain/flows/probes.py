@@ -86,8 +86,11 @@ def course(picture: Picture, entry: Entry, arrivals: Sequence[Arrival]) -> Cours
 def _reason(picture: Picture, arrivals: Sequence[Arrival], ends: Iterable[Place]) -> str:
     """Why no probe frame may be sent; empty if one may."""
     kinds = {arrival.hop.kind for arrival in arrivals}
-    if kinds & {"end", "bridge"}:
-        return "probe frames would leave the DPU here"
+    leaving = ", ".join(arrival.hop.name for arrival in arrivals if arrival.hop.kind in ("end", "bridge"))
+    if leaving:
+        return (
+            f"a frame would leave the DPU by {leaving}, which no probe frame may; go by the switch's own answer and `describe`'s counters"
+        )
     if kinds != {"service"} or not all(arrival.entries for arrival in arrivals):
         return "no probe frame would come back from here"
     pods = [pod_at(picture, place) for place in ends]

@@ -7,8 +7,10 @@ from typing import Any
 
 from dpuchain.api.fleet import DPUCluster
 from dpuchain.api.meta import ObjectKey, key_of
+from dpuchain.api.service import DPUService
+from dpuchain.chain.nodes import Service
 from dpuchain.chain.project import concerns
-from dpuchain.chain.release import release_name
+from dpuchain.chain.release import release_name, service_id
 from dpuchain.host.delivery import Delivery, Source
 from dpuchain.host.made import RELEASE_NAME
 from dpuchain.host.members import Member, Members
@@ -125,8 +127,9 @@ class ServiceLoop:
 
     def cluster_changed(self, before: DPUCluster | None, after: DPUCluster | None) -> None:
         """A DPUCluster came, went, changed, or (the same before and after) can be used or not."""
+        concerned = {_identity(service) for service in self._objects.services if concerns(service, before, after)}
         for service in self._objects.services:
-            if concerns(service, before, after):
+            if _identity(service) in concerned:  # who has the same serviceID may have it from now on, or no longer
                 self._controller.enqueue(key_of(service))
 
     def _look_at_services_in(self, target: Target) -> None:
@@ -144,3 +147,7 @@ class ServiceLoop:
         for service in self._objects.services:
             if service.metadata.uid in uids or release_name(service) in releases:
                 self._controller.enqueue(key_of(service))
+
+
+def _identity(service: DPUService) -> Service:
+    return Service(service.metadata.namespace, service_id(service))

@@ -14,6 +14,7 @@ from dpuchain.api.interface import DPUServiceInterface
 from dpuchain.api.kinds import DPU_SERVICE, DPU_SERVICE_INTERFACE
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.service import DPUService
+from dpuchain.chain.identities import identity_problems
 from dpuchain.chain.project import selects
 from dpuchain.chain.release import config_ports_problem, interface_problems, release_of, service_id, unsupported
 from dpuchain.chain.selectors import problem as selector_problem
@@ -79,10 +80,13 @@ class Services:
     async def _carry_out(self, service: DPUService) -> None:
         interfaces = {key_of(item): item for item in self._objects.interfaces}
         impossible = selector_problem(service.spec.dpu_cluster_selector, "spec.dpuClusterSelector")
+        clusters = [cluster for cluster, _, _ in self._members]
         dead = [*unsupported(service), *([impossible] if impossible is not None else [])]
+        dead += identity_problems(service, self._objects.services, clusters)
         problems = interface_problems(service, interfaces, self._objects.services)
         if dead or problems:
-            await self._report(service, _blocked(dead, problems))
+            # status.serviceID stays that of the pods there are
+            await self._reporter.report(service, with_ready(_blocked(dead, problems)), self._clock.now())
             return
         await self._claim(service, interfaces)
         release = release_of(service, interfaces)
@@ -104,8 +108,9 @@ class Services:
         failures = [outcome for outcome in await asyncio.gather(*work) if outcome is not None]
         unready = [*away, *(entry for target in usable for entry in unready_in(release, target))]
         if settled:
-            clusters = sum(place.wanted for place in places)
-            await self._report(service, _findings(service, [*away, *failures], unready, clusters))
+            wanted = sum(place.wanted for place in places)
+            findings = with_ready(_findings(service, [*away, *failures], unready, wanted))
+            await self._reporter.report(service, findings, self._clock.now(), service_id=service_id(service))
         if failures:
             raise Unfinished("; ".join(failure.cause for failure in failures))
 
@@ -121,9 +126,6 @@ class Services:
             selected = selects(service.spec.dpu_cluster_selector, cluster)
             yield Place(str(key_of(cluster)), member, trouble, selected and not inside)
         yield Place(self._host.name, self._host, self._host.problem, inside)
-
-    async def _report(self, service: DPUService, findings: Sequence[Finding]) -> None:
-        await self._reporter.report(service, with_ready(findings), self._clock.now(), service_id=service_id(service))
 
     async def _claim(self, service: DPUService, interfaces: Mapping[ObjectKey, DPUServiceInterface]) -> None:
         """Mark the interfaces that the service names as its own, so that no other takes them, and give those free that it names no more."""

@@ -34,6 +34,16 @@ async def version(folder: Path) -> str:
     return (await call(control_socket(folder), "version")).split()[-1]
 
 
+async def settled(folder: Path) -> None:
+    """Return when the datapath forwards as the flows say that there are now: until then it may go by what it has cached.
+
+    Rejected if the switch cannot tell, as it has several datapaths; Unreachable and Invalid as for any call.
+    """
+    control = control_socket(folder)
+    for _ in range(2):  # the first may be told of a look at the cache that had begun before the flows were changed
+        await call(control, "revalidator/wait")
+
+
 async def trace(folder: Path, bridge: str, port: int, packet: Packet) -> Answer:
     """What would become of a frame that comes in by a port of `bridge`; nothing is sent and nothing learned.
 

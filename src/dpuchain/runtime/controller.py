@@ -40,6 +40,10 @@ class Controller(Generic[K]):
         self._queue.add(key)
         QUEUE_LENGTH.labels(self.name).set(len(self._queue))
 
+    def enqueue_after(self, key: K, seconds: float) -> None:
+        """Have `key` looked at in `seconds`, or sooner if it is enqueued."""
+        self._queue.add_after(key, seconds)
+
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do, now or later."""

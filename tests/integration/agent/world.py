@@ -70,8 +70,8 @@ class World:
         condition = find(item.status.conditions, "Ready") if item else None
         return condition.message if condition else ""
 
-    def meta(self, name: str, finalizer: str) -> ObjectMeta:
-        return ObjectMeta(name=name, namespace=self.namespace, labels={"port": name}, finalizers=(finalizer,))
+    def meta(self, name: str, *finalizers: str) -> ObjectMeta:
+        return ObjectMeta(name=name, namespace=self.namespace, labels={"port": name}, finalizers=finalizers)
 
     async def add(self, name: str, kind: str, *, annotations: dict[str, str] | None = None, **block: Any) -> None:
         """Make a ServiceInterface of type `kind` whose block has these fields, named as in YAML."""
@@ -87,7 +87,7 @@ class World:
         """Delete a ServiceInterface."""
         await self.client.delete(SERVICE_INTERFACE, ObjectKey(self.namespace, name))
 
-    async def add_chain(self, name: str, *switches: tuple[str, ...]) -> None:
+    async def add_chain(self, name: str, *switches: tuple[str, ...], finalizers: tuple[str, ...] = (SERVICE_CHAIN_FINALIZER,)) -> None:
         spec = ServiceChainSpec(
             node=self.node,
             switches=tuple(
@@ -95,7 +95,7 @@ class World:
                 for switch in switches
             ),
         )
-        await self.client.create(SERVICE_CHAIN, ServiceChain(metadata=self.meta(name, SERVICE_CHAIN_FINALIZER), spec=spec))
+        await self.client.create(SERVICE_CHAIN, ServiceChain(metadata=self.meta(name, *finalizers), spec=spec))
 
     async def numbers(self) -> dict[str, str]:
         """The number of each port of the bridge."""

@@ -136,7 +136,9 @@ async def test_names_are_completed_from_the_cluster(fleet: Fleet) -> None:
 
 async def test_watched_tree_is_shown_again_when_something_has_changed(fleet: Fleet) -> None:
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*fleet.command("describe", "chain", "chain", "--watch"), stdout=pipe)
+    # a shell that starts the tests in the background has interrupts ignored, also by their children
+    command = ("env", "--default-signal=INT", *fleet.command("describe", "chain", "chain", "--watch"))
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe)
     assert process.stdout is not None
     async with asyncio.timeout(30):
         assert (await process.stdout.readline()).decode() == "DPUServiceChain chain  Ready\n"

@@ -194,7 +194,7 @@ async def test_what_controllers_write_and_others_add_makes_nobody_run_helm(world
         await edit(world, ACCOUNT, {"secrets": [{"name": f"token-{turn}"}]})
         await edit(world, DAEMON_SET, {"spec": {"template": {"metadata": {"annotations": {"restartedAt": str(turn)}}}}})
     await edit(world, SERVICE, {"metadata": {"finalizers": None}})
-    await world.add_service("probe")
+    await world.add_service("probe", serviceID="probe")
     await world.told(world.services, "probe", RECONCILED, "True")
     assert [entry for entry in world.north.revisions if entry[0] == "service"] == [("service", "1", "deployed")]
     assert repairs.REPAIRS._value.get() == counted
@@ -257,7 +257,7 @@ async def test_kind_that_may_not_be_read_is_told_once_and_not_taken_for_gone(wor
         await delete(world, SERVICE)
         await world.until(lambda: set(AGAIN) <= set(world.north.revisions), "put right")
         await delete(world, ACCOUNT)
-        await world.add_service("probe")
+        await world.add_service("probe", serviceID="probe")
         await world.told(world.services, "probe", RECONCILED, "True")
     assert [entry["kind"] for entry in logs if "cannot be kept up to date" in entry["event"]] == ["serviceaccounts"]
     assert [entry for entry in world.north.revisions if entry[0] == "service"] == AGAIN

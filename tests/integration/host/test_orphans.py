@@ -73,7 +73,7 @@ async def test_release_whose_service_is_gone_is_uninstalled_and_that_of_another_
     async with asyncio.timeout(30):
         await gone.wait()
     watching.cancel()
-    await world.add_service("probe")
+    await world.add_service("probe", serviceID="probe")
     await world.told(world.services, "probe", RECONCILED, "True")
     assert ("theirs", "1", "deployed") in world.north.revisions
 

@@ -170,15 +170,35 @@ async def test_interfaces_must_be_right(world: World) -> None:
     await world.told(world.services, "service", kind, "True")
 
 
+def in_zone(value: str) -> dict[str, Any]:
+    expression = {"key": "zone", "operator": "In", "values": [value]}
+    return {"nodeSelector": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
+
+
+@pytest.mark.usefixtures("controller")
+async def test_service_id_belongs_to_one_service_in_a_cluster(world: World) -> None:
+    prerequisites = names.APPLICATION_PREREQUISITES_RECONCILED
+    await installed(world, "north", dpuClusterSelector={"matchLabels": {"zone": "north"}})
+    service, other = world.key("service"), world.key("other")
+    words = f"DPUServices {service} and {other} both have serviceID example: on one node, their pods cannot be told from one another"
+    await world.add_service("other")
+    await world.told(world.services, "other", prerequisites, "False", words)
+    assert [record.metadata.labels["name"] for record in await world.records(world.north)] == ["service"]
+    await world.told(world.services, "service", prerequisites, "True")
+    await world.client.patch(kinds.DPU_CLUSTER, world.key("north"), {"metadata": {"labels": {"zone": "elsewhere"}}})
+    await world.told(world.services, "other", prerequisites, "True")
+    await world.until(lambda: world.north.revisions == [("other", "1", "deployed")], "in its place")
+
+
 @pytest.mark.usefixtures("controller")
 async def test_interface_belongs_to_one_service(world: World) -> None:
     def consumer(name: str) -> str | None:
         interface = world.interfaces.get(world.key(name))
         return interface.metadata.annotations.get(names.CONSUMED_BY_ANNOTATION) if interface is not None else None
 
-    await installed(world, "north")
+    await installed(world, "north", serviceDaemonSet=in_zone("a"))
     assert (consumer("eth1"), consumer("eth2")) == ("service", "service")
-    await world.add_service("other", interfaces=["eth2"])
+    await world.add_service("other", interfaces=["eth2"], serviceDaemonSet=in_zone("b"))
     taken = "Error occurred: Unable to reconcile interfaces for the DPUService:\n* dpuServiceInterface eth2 is in use by another DPUService"
     await world.told(world.services, "other", names.DPU_SERVICE_INTERFACE_RECONCILED, "False", taken)
     await change(world, {"interfaces": ["eth1"]})
@@ -240,7 +260,7 @@ async def test_helm_run_of_somebody_else_is_waited_for(world: World) -> None:
 async def test_paused_service_is_left_as_it_is(world: World) -> None:
     await installed(world, "north")
     await change(world, {"paused": True, "helmChart": {"values": {"resources": {"memory": "128Mi"}}}})
-    await world.add_service("other")
+    await world.add_service("other", serviceID="other")
     await world.until(lambda: len(world.north.records) == 2, "at work")
     assert ("service", "1", "deployed") in world.north.revisions
     await change(world, {"paused": None})

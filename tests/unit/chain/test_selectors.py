@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dpuchain.api.meta import LabelSelector, LabelSelectorRequirement
-from dpuchain.chain.selectors import matches, problem
+from dpuchain.chain.selectors import apart, matches, problem, requirements
 
 
 def selector(operator: str, *values: str, key: str = "zone") -> LabelSelector:
@@ -57,3 +57,23 @@ def test_nothing_is_wrong_with_a_good_one() -> None:
     assert problem(None, "spec.nodeSelector") is None
     assert problem(LabelSelector(match_labels={"a": "b"}), "spec.nodeSelector") is None
     assert problem(selector("In", "east"), "spec.nodeSelector") is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "excluded"),
+    [
+        (selector("In", "a"), selector("In", "b"), True),
+        (selector("In", "a", "b"), selector("In", "b", "c"), False),
+        (selector("In", "a"), selector("NotIn", "a", "b"), True),
+        (selector("In", "a", "c"), selector("NotIn", "a", "b"), False),
+        (selector("In", "a"), selector("DoesNotExist"), True),
+        (selector("Exists"), selector("DoesNotExist"), True),
+        (selector("Exists"), selector("NotIn", "a"), False),
+        (selector("NotIn", "a"), selector("DoesNotExist"), False),
+        (selector("In", "a"), selector("In", "b", key="rack"), False),
+        (selector("In", "a"), None, False),
+    ],
+)
+def test_selectors_that_exclude_one_another(one: LabelSelector, other: LabelSelector | None, *, excluded: bool) -> None:
+    first, second = requirements(one), requirements(other)
+    assert (apart(first, second), apart(second, first)) == (excluded, excluded)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from dpuchain.cli import main
+from dpuchain.cli import live, main
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "01-bump-in-the-wire" / "chain.yaml"
@@ -215,6 +215,14 @@ def test_cluster_that_cannot_be_reached_is_an_error(world: Path, tmp_path: Path)
     result = run("-f", world, "--kubeconfig", missing, width=1000)
     assert result.exit_code == 1
     assert str(missing) in result.output
+
+
+@pytest.mark.parametrize(("context", "namespace"), [(None, "team"), ("bare", "default")])
+def test_namespace_of_objects_that_name_none_is_the_contexts(context: str | None, namespace: str, tmp_path: Path) -> None:
+    contexts = [{"name": "full", "context": {"cluster": "c", "namespace": "team"}}, {"name": "bare", "context": {"cluster": "c"}}]
+    clusters = [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}]
+    path = write(tmp_path / "kubeconfig", {"clusters": clusters, "contexts": contexts, "current-context": "full"})
+    assert live.namespace(path, context) == namespace
 
 
 @pytest.mark.parametrize("width", [80, 160])

@@ -38,7 +38,7 @@ def test_frame_that_goes_into_a_service_is_caught_where_it_comes_out() -> None:
     ("dpu", "name", "reason"),
     [
         (Dpu(), "pf0hpf", f'annotation {PASSES_PROBES_ANNOTATION}: "true"'),
-        (Dpu(pods=[WILLING]), "eth1", "would leave the DPU"),
+        (Dpu(pods=[WILLING]), "eth1", "would leave the DPU by p0, which no probe frame may"),
         (Dpu(interfaces=[P0, HOST], chains=[chain(("p0", "pf0hpf"))]), "p0", "would leave the DPU"),
         (Dpu(pods=[WILLING], chains=[chain(("p0", "eth1", "p1"), ("eth2", "pf0hpf"))]), "p0", "would leave the DPU"),
         (Dpu(interfaces=[P0, ETH1], pods=[WILLING], chains=[chain(("p0", "eth1"))]), "p0", "no probe frame would come back"),
