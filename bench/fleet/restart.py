@@ -71,7 +71,7 @@ async def restarted(plant: Plant, say: Say) -> list[Figure]:
         Figure(f"API server started anew → {count} agents hear of everything again", back, "s", runs=1),
         Figure("  lists an agent, of its node's objects", last.lists / count, ""),
         Figure("  most lists in a second", max(rates), "/s"),
-        Figure("  requests turned away (429)", last.refused, "", 0),
+        Figure("  requests turned away (429), most of them while it reads what it serves", last.refused, ""),
         Figure("  processor time of the API server until then, its own start included", spent, "s"),
         Figure("  a chain that is changed then is carried out by all", carried_out, "s"),
     ]
