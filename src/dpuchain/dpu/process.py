@@ -18,8 +18,10 @@ from dpuchain.runtime.fanout import FanOut
 from dpuchain.runtime.health import serve
 
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-dpu")
-WORKERS = 4
-"""Sets that are looked at at once."""
+WORKERS = 200
+"""Sets that are looked at at once: all that there are, since a look waits until all of its writes are answered, and no set is to wait for
+another's thousand. The fan-out bounds the writes and deals out the turns.
+"""
 
 
 async def run(client: Client, health_address: str, identity: str | None, settings: Settings | None = None) -> None:

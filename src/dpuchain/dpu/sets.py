@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -189,7 +188,7 @@ class SetLoop:
         writes += [(node, partial(self._free, child)) for node, child in work.free]
         if not writes:
             return []
-        outcomes = await asyncio.gather(*(self._fan_out.run(key, write, urgent=urgent) for _, write in writes))
+        outcomes = await self._fan_out.run_all(key, [write for _, write in writes], urgent=urgent)
         failed: list[KubeError] = []
         for (node, _), outcome in zip(writes, outcomes, strict=True):
             if isinstance(outcome, Invalid):
@@ -272,7 +271,7 @@ class SetLoop:
         writes: list[Callable[[], Awaitable[Any]]] = []
         writes += [partial(self._delete, child) for child in children if child.metadata.deletion_timestamp is None]
         writes += [partial(self._free, child) for child in leaving if self._children.is_abandoned(child)]
-        outcomes = await asyncio.gather(*(self._fan_out.run(key, write, urgent=True) for write in writes))
+        outcomes = await self._fan_out.run_all(key, writes, urgent=True)
         return [outcome for outcome in outcomes if isinstance(outcome, KubeError)]
 
     async def _free(self, child: Any) -> None:

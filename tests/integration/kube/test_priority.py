@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 ACCOUNTS = "system:serviceaccounts"
 FLOWS = "/apis/flowcontrol.apiserver.k8s.io/v1"
-AT_ONCE = 1200
-"""Requests of one account: more than the queues of its flow hold by default, and what is served at once besides (300 and 245)."""
+AT_ONCE = 1500
+"""Requests of one account: more than the queues of its flow hold, and what is served at once besides (400, and the seats of its level)."""
 WRITES = 3000
 PATIENCE = 90.0
 APPLY = {"Content-Type": APPLY_PATCH}
@@ -104,7 +104,7 @@ async def test_the_lease_of_a_leader_that_writes_too_much_is_renewed(api_server:
     leader = account(api_server, "dpuchain-dpu")
     lease = f"{LEASE.path(OPERATOR_NAMESPACE)}/test-priority"
     await until_schema(leader, lease, levels, "dpuchain-leader-election")
-    await until_schema(leader, f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods", levels, "service-accounts")
+    await until_schema(leader, f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods", levels, "dpuchain-controllers")
 
     async def work() -> None:
         await asyncio.Event().wait()
