@@ -21,7 +21,7 @@ GROUPS = (SERVICE_GROUP, PROVISIONING_GROUP, OPERATOR_GROUP, NETWORK_ATTACHMENT_
 CORE = ("nodes", "pods", "secrets", "events", "daemonsets")
 """What our processes ask for of Kubernetes' own kinds, but for the Lease of their election."""
 PATIENCE = 120.0
-_REQUEST = re.compile(r"^apiserver_request_total\{([^}]*)\} (\S+)$", re.MULTILINE)
+REQUEST = re.compile(r"^apiserver_request_total\{([^}]*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -40,12 +40,17 @@ async def requests(client: Client) -> Requests:
     """The requests for our kinds, and for those of Kubernetes that we use, that an API server has answered so far, watches aside."""
     text = (await client.request("GET", "/metrics")).decode()
     found: Requests = Counter()
-    for labels, value in _REQUEST.findall(text):
-        label = dict(_LABEL.findall(labels))
+    for labels, value in REQUEST.findall(text):
+        label = labels_of(labels)
         ours = label["group"] in GROUPS or label["resource"] in CORE
         if ours and label["verb"] in (*WRITES, *READS):
             found[Request(label["verb"], label["resource"], label["subresource"])] += int(float(value))
     return found
+
+
+def labels_of(text: str) -> dict[str, str]:
+    """The labels of a metric, as they stand between its braces."""
+    return dict(_LABEL.findall(text))
 
 
 def writes(counted: Requests) -> int:

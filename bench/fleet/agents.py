@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bench.fleet.switch import BRIDGE, FixedDevices, MemoryDatabase, MemoryOpenFlow
+from bench.fleet.switch import BRIDGE, FixedDevices, MemoryDatabase, MemoryOpenFlow, NoPods
 from dpuchain.agent.process import Doors, Settings, run
 from dpuchain.kube.client import Client
 from dpuchain.kube.kubeconfig import Endpoint, read
@@ -63,7 +63,7 @@ class Agents:
         self.clients[node] = client = CountingClient(self.endpoint, user_agent="dpuchain-agent")
         self.switches[node] = openflow = MemoryOpenFlow()
         settings = Settings(node, BRIDGE, "memory", Path("memory"), self.directory / f"{node}.sock", "")
-        await run(client, settings, Doors(MemoryDatabase, lambda _: openflow, lambda _: self.devices))
+        await run(client, settings, Doors(MemoryDatabase, lambda _: openflow, lambda _: self.devices, NoPods))
 
     async def changed(self, request: web.Request) -> web.Response:
         """Of how many agents the flows have changed since a moment of the machine's monotonic clock, and when the last of them did."""
@@ -82,11 +82,15 @@ class Agents:
         values = {what: REGISTRY.get_sample_value(f"{name}_{what}", labels) for what in ("count", "sum")}
         return web.json_response(values)
 
+    async def tasks(self, _: web.Request) -> web.Response:
+        """How many tasks the process has."""
+        return web.json_response({"tasks": len(asyncio.all_tasks())})
+
 
 async def _main(arguments: argparse.Namespace) -> None:
     agents = Agents(read(arguments.kubeconfig), arguments.directory, FixedDevices(arguments.devices))
     application = web.Application()
-    application.add_routes([web.get(f"/{ask.__name__}", ask) for ask in (agents.changed, agents.received, agents.passes)])
+    application.add_routes([web.get(f"/{ask.__name__}", ask) for ask in (agents.changed, agents.received, agents.passes, agents.tasks)])
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
 import msgspec
@@ -36,7 +36,9 @@ class Write:
 
 
 def creation(resource: Resource[Any], item: Any) -> Write:
-    """The write that makes an object in the cheapest way."""
+    """The write that makes an object in the cheapest way. What it says is its sender's for good: a later application that no longer says
+    it does not take it back.
+    """
     return Write("POST", f"{resource.path(item.metadata.namespace)}?fieldManager={DPU_FIELD_OWNER}", encode(resource, item))
 
 
@@ -48,6 +50,9 @@ def application(resource: Resource[Any], item: Any) -> Write:
 def deletion(resource: Resource[Any], item: Any) -> Write:
     """The write that has an object deleted."""
     return Write("DELETE", resource.path(*key_of(item)), DELETION)
+
+
+Make: TypeAlias = Callable[[Resource[Any], Any], Write]
 
 
 class BareClient:
@@ -96,11 +101,13 @@ class Rates:
     deleted: float
 
 
-async def chain_rates(plant: Plant, client: BareClient, at_once: int, nodes: Sequence[str]) -> Rates:
-    """The rates with one chain on each of these nodes, whose agents work on it and report as they do on any."""
+async def chain_rates(plant: Plant, client: BareClient, at_once: int, nodes: Sequence[str], make: Make = application) -> Rates:
+    """The rates with one chain on each of these nodes, whose agents work on it and report as they do on any. `make` is how it is made:
+    as we do it, or by `creation`.
+    """
     before, after = (objects.raw_chains("raw", nodes, wire) for wire in (objects.WIRE, objects.HUB))
     count = len(nodes)
-    created = await _timed(client, [creation(SERVICE_CHAIN, item) for item in before], at_once)
+    created = await _timed(client, [make(SERVICE_CHAIN, item) for item in before], at_once)
     await _settled(plant, lambda tally: tally.ready == count)
     changed = await _timed(client, [application(SERVICE_CHAIN, item) for item in after], at_once)
     await _settled(plant, lambda tally: tally.changed == tally.ready == count)
@@ -111,20 +118,28 @@ async def chain_rates(plant: Plant, client: BareClient, at_once: int, nodes: Seq
     return Rates(count / created, count / changed, count / (gone - began))
 
 
-async def fill_rate(plant: Plant, client: BareClient, at_once: int, devices: Sequence[str]) -> float:
-    """Objects a second with an interface for each of the devices on each node, and as many chains. They are deleted in the end, untimed."""
+class Fill(NamedTuple):
+    """Objects a second: made, and made and told of by their agents, who work on the same machine."""
+
+    made: float
+    told: float
+
+
+async def fill_rate(plant: Plant, client: BareClient, at_once: int, devices: Sequence[str]) -> Fill:
+    """The rates with an interface for each of the devices on each node, and as many chains. They are deleted in the end, untimed."""
     interfaces = [item for device in devices for item in objects.raw_interfaces(f"raw-{device}", plant.nodes, device)]
     wires = objects.wires(len(devices), devices)
     chains = [item for number, wire in enumerate(wires) for item in objects.raw_chains(f"raw-{number}", plant.nodes, wire)]
     names = [*(f"raw-{device}" for device in devices), *(f"raw-{number}" for number in range(len(wires)))]
-    writes = [creation(SERVICE_INTERFACE, item) for item in interfaces] + [creation(SERVICE_CHAIN, item) for item in chains]
-    seconds = await _timed(client, writes, at_once)
-    await plant.tallies.until(lambda: all(plant.tallies.of[name].told == len(plant.nodes) for name in names))
+    writes = [application(SERVICE_INTERFACE, item) for item in interfaces] + [application(SERVICE_CHAIN, item) for item in chains]
+    began = time.monotonic()
+    made = await client.send(writes, at_once) - began
+    told = await plant.tallies.until(lambda: all(plant.tallies.of[name].told == len(plant.nodes) for name in names)) - began
     await client.send([deletion(SERVICE_CHAIN, item) for item in chains], at_once)
     await client.send([deletion(SERVICE_INTERFACE, item) for item in interfaces], at_once)
     await plant.tallies.until(lambda: all(plant.tallies.of[name].present == 0 for name in names))
     await plant.quiet(1)
-    return len(writes) / seconds
+    return Fill(len(writes) / made, len(writes) / max(made, told))
 
 
 async def _timed(client: BareClient, writes: Sequence[Write], at_once: int) -> float:

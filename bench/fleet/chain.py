@@ -11,13 +11,14 @@ from typing import TypeAlias
 from bench.clusters import Requests, writes
 from bench.figures import Figure
 from bench.fleet import objects
-from bench.fleet.ceiling import CONCURRENCIES, BareClient, Rates, chain_rates
+from bench.fleet.ceiling import CONCURRENCIES, BareClient, Rates, chain_rates, creation
 from bench.fleet.plant import Plant
 from dpuchain.api.kinds import SERVICE_CHAIN
 from dpuchain.api.meta import LabelSelector
 
 NAME = "one"
 RUNS = 3
+AT_ONCE = 32
 SMALLEST = 100
 BYSTANDERS = 300
 TRIED = 300
@@ -88,6 +89,7 @@ async def one_chain(plant: Plant, say: Say) -> list[Figure]:
     count = len(plant.nodes)
     await plant.stop("dpu")
     at_once = await fastest(plant, say)
+    posted = (await chain_rates(plant, BareClient(plant), at_once, plant.nodes, creation)).created
     bare, ours = [], []
     for _ in range(RUNS):
         bare.append(await _bare(plant, at_once, plant.nodes, say))
@@ -108,7 +110,7 @@ async def one_chain(plant: Plant, say: Say) -> list[Figure]:
             Figure(f"  the ceiling: a bare client, {at_once} at once", median(most), "/s", runs=RUNS),
             Figure("  writes to an object, its status aside", median(life_[what].requests for life_ in ours) / count, "", runs=RUNS),
         ]
-    return found
+    return [*found, Figure("objects created by a bare client with POST, whose fields nobody can take back by applying", posted, "/s")]
 
 
 async def _bare(plant: Plant, at_once: int, nodes: Sequence[str], say: Say) -> Rates:
@@ -120,21 +122,38 @@ async def _bare(plant: Plant, at_once: int, nodes: Sequence[str], say: Say) -> R
 
 
 async def growth(plant: Plant, say: Say, sizes: list[int]) -> list[Figure]:
-    """The cost of a node as the fleet grows; the fleet has the last of the sizes in the end."""
-    found: list[tuple[int, float]] = []
+    """The cost of a node as the fleet grows, to us and to a bare client; the fleet has the last of the sizes in the end.
+
+    What grows for the bare client too is the API server's: it hands each change of an object to each watch of its kind, of which every
+    node has one, and only then does each find that the change is of another node.
+    """
+    ours: list[tuple[int, float]] = []
+    bare: list[tuple[int, float]] = []
     for size in sizes:
         if size > len(plant.nodes):
             await plant.grow(size)
-        found.append((size, median([(await life(plant))["created"].seconds for _ in range(RUNS)])))
-        say(f"{size} nodes: a chain is made in {found[-1][1]:.2f} s")
-    slope, start = linear_regression(*zip(*found, strict=True))
-    costs = [seconds / size for size, seconds in found]
+        ours.append((size, median([(await life(plant))["created"].seconds for _ in range(RUNS)])))
+        await plant.stop("dpu")
+        bare.append((size, size / median([(await _bare(plant, AT_ONCE, plant.nodes, say)).created for _ in range(RUNS)])))
+        await started(plant)
+        say(f"{size} nodes: a chain is made in {ours[-1][1]:.2f} s, by a bare client in {bare[-1][1]:.2f} s")
+    (cost, slope, start), (ceiling, bare_slope, _) = _line(ours), _line(bare)
     return [
-        Figure(f"cost of a node, {sizes[-1]} nodes / {sizes[0]} nodes", costs[-1] / costs[0], "", 1.2, RUNS),
-        *(Figure(f"  cost of a node, {size} nodes", seconds / size * 1000, "ms", runs=RUNS) for size, seconds in found),
+        Figure(f"cost of a node, {sizes[-1]} nodes / {sizes[0]} nodes, over the bare client's", cost / ceiling, "", 1.2, RUNS),
+        Figure("  without regard to the bare client", cost, "", runs=RUNS),
+        *(Figure(f"  cost of a node, {size} nodes", seconds / size * 1000, "ms", runs=RUNS) for size, seconds in ours),
+        *(Figure(f"  to a bare client, {size} nodes", seconds / size * 1000, "ms", runs=RUNS) for size, seconds in bare),
         Figure("  slope: each further node costs", slope * 1000, "ms", runs=RUNS * len(sizes)),
+        Figure("  slope of the bare client", bare_slope * 1000, "ms", runs=RUNS * len(sizes)),
         Figure("  a fleet of no nodes costs, by the same line", start * 1000, "ms", runs=RUNS * len(sizes)),
     ]
+
+
+def _line(found: Sequence[tuple[int, float]]) -> tuple[float, float, float]:
+    """Of seconds by nodes: what a node costs in the last fleet over what it does in the first, and slope and start of the line."""
+    slope, start = linear_regression(*zip(*found, strict=True))
+    first, last = (seconds / size for size, seconds in (found[0], found[-1]))
+    return last / first, slope, start
 
 
 async def bystander(plant: Plant, say: Say) -> list[Figure]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bench.clusters import writes
 from bench.figures import Figure
 from bench.fleet import objects
-from bench.fleet.ceiling import BareClient, chain_rates, fill_rate
+from bench.fleet.ceiling import BareClient, Fill, chain_rates, fill_rate
 from bench.fleet.chain import Say, seconds, spent, started
 from bench.fleet.plant import Plant
 from bench.fleet.usage import usage
@@ -52,7 +52,7 @@ async def full_fleet(plant: Plant, say: Say, size: Size, note: Callable[[list[Fi
     client, count = BareClient(plant), len(plant.nodes)
     await plant.stop("dpu")
     empty = await fill_rate(plant, client, AT_ONCE, SAMPLE)
-    say(f"bare client, {AT_ONCE} at once: {empty:.0f} objects created a second")
+    say(f"bare client, {AT_ONCE} at once: {empty.made:.0f} objects created a second, {empty.told:.0f} told of")
     await started(plant)
     filled, rate = await _fill(plant, say, size)
     note(filled)
@@ -61,15 +61,20 @@ async def full_fleet(plant: Plant, say: Say, size: Size, note: Callable[[list[Fi
     note(await _restarts(plant, say))
     await plant.stop("dpu")
     full = await fill_rate(plant, client, AT_ONCE, SAMPLE)
-    say(f"bare client in the full fleet, {AT_ONCE} at once: {full:.0f} objects created a second")
+    say(f"bare client in the full fleet, {AT_ONCE} at once: {full.made:.0f} objects created a second, {full.told:.0f} told of")
     change_rate = (await chain_rates(plant, client, AT_ONCE, plant.nodes)).changed
-    ceiling, name = harmonic_mean([empty, full]), f"{size.chains} chains + {size.interfaces} interfaces x {count} nodes"
+    ceilings = Fill(*map(harmonic_mean, zip(empty, full, strict=True)))
+    name = f"{size.chains} chains + {size.interfaces} interfaces x {count} nodes"
     ratio = median(changes) * change_rate / count
     note(
         [
-            Figure(f"{name}: rate / the ceiling's", rate / ceiling, "", 0.85, at_least=True),
-            Figure(f"  the ceiling: a bare client, {AT_ONCE} at once, empty fleet", empty, "/s"),
-            Figure("  the ceiling: likewise, full fleet", full, "/s"),
+            Figure(f"{name}, told of by their agents: rate / the ceiling's", rate.told / ceilings.told, "", 0.85, at_least=True),
+            Figure("  made: rate / that of a bare client whose agents are left behind", rate.made / ceilings.made, ""),
+            *(
+                Figure(f"  the ceiling: a bare client, {AT_ONCE} at once, {fleet} fleet: {what}", getattr(rates, what), "/s")
+                for fleet, rates in (("empty", empty), ("full", full))
+                for what in Fill._fields
+            ),
             Figure(f"one chain changed → all {count} agents have compiled it / the ceiling's time", ratio, "", 1.3, len(changes)),
             Figure("  until all have compiled it", median(changes), "s", runs=len(changes)),
             Figure(f"  the ceiling: {count} writes of a bare client", count / change_rate, "s"),
@@ -77,8 +82,8 @@ async def full_fleet(plant: Plant, say: Say, size: Size, note: Callable[[list[Fi
     )
 
 
-async def _fill(plant: Plant, say: Say, size: Size) -> tuple[list[Figure], float]:
-    """Make everything; the figures, and the objects made a second."""
+async def _fill(plant: Plant, say: Say, size: Size) -> tuple[list[Figure], Fill]:
+    """Make everything; the figures, and the rates."""
     tallies, count = plant.tallies, len(plant.nodes)
     before, asked = seconds(plant), await plant.requests()
     began = await plant.apply(*size.manifests)
@@ -99,7 +104,7 @@ async def _fill(plant: Plant, say: Say, size: Size) -> tuple[list[Figure], float
         Figure("  resident memory of dpuchain dpu", controller.resident, "MB", 400),
         Figure("  most resident memory of dpuchain dpu so far", controller.peak, "MB"),
         Figure("  processor time of dpuchain dpu for an object", spent(before, plant)["dpu"] / (len(size.sets) * count) * 1000, "ms"),
-    ], len(size.sets) * count / made
+    ], Fill(len(size.sets) * count / made, len(size.sets) * count / told)
 
 
 async def settled(plant: Plant, say: Say) -> list[Figure]:

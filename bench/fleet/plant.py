@@ -8,12 +8,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 import msgspec
+import yaml
 
 from bench.clusters import Requests, define, put, requests
 from bench.fleet import objects
@@ -25,9 +27,11 @@ from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.kube.client import Client
 from dpuchain.lab.cluster import ADMINISTRATORS, Cluster
 from dpuchain.lab.manifests import dpu_cluster, dpu_definitions, host_definitions, operator_configuration
+from dpuchain.lab.ports import ReservedPort
 from dpuchain.lab.process import Command, Process
 from dpuchain.lab.toolchain import Toolchain
 
+PRIORITY = Path(__file__).parents[2] / "deploy" / "priority.yaml"
 SERVICE_ACCOUNTS = "system:serviceaccounts"
 NODES_AT_ONCE = 16
 AGENTS_OF_A_PROCESS = 250
@@ -42,6 +46,8 @@ class Plant:
         self.clusters = {name: Cluster(name, directory / name, toolchain) for name in ("host", "cluster-1")}
         self.nodes: list[str] = []
         self.processes: dict[str, Process] = {}
+        self.health: dict[str, str] = {}
+        """Where our controllers tell of themselves."""
         self.group: asyncio.TaskGroup
         self.host: Client
         self.dpu: Client
@@ -57,6 +63,8 @@ class Plant:
         await define(self.host, host_definitions())
         await define(self.dpu, dpu_definitions())
         await _bind_service_accounts(self.dpu)
+        for manifest in yaml.safe_load_all(PRIORITY.read_text()):
+            await put(self.dpu, manifest, path=f"/apis/{manifest['apiVersion']}/{manifest['kind'].lower()}s")
         connection = self.clusters["cluster-1"].connection("dpuchain-host", (ADMINISTRATORS,))
         secret, cluster = dpu_cluster("cluster-1", "v1.36.2", connection.kubeconfig("cluster-1"))
         collection = f"namespaces/{OPERATOR_NAMESPACE}"
@@ -75,7 +83,10 @@ class Plant:
     def start(self, component: str) -> None:
         """Start one of our controllers, `host` or `dpu`, as a replica that is elected."""
         kubeconfig = self.clusters["host"].kubeconfig if component == "host" else self.account("dpuchain-dpu")
-        self._launch(component, ["-m", "dpuchain", component, f"--kubeconfig={kubeconfig}", "--leader-elect"])
+        with ReservedPort("127.0.0.1") as port:
+            self.health[component] = f"127.0.0.1:{port.number}"
+        options = [f"--kubeconfig={kubeconfig}", "--leader-elect", f"--health-address={self.health[component]}"]
+        self._launch(component, ["-m", "dpuchain", component, *options])
 
     async def stop(self, *names: str) -> None:
         """End processes of ours."""
@@ -114,9 +125,10 @@ class Plant:
 
     async def ask_agents(self, question: str, **query: Any) -> list[dict[str, Any]]:
         """What each of the agents' processes answers."""
-        return [await self._ask(name, question, query) for name in self.agents]
+        return [await self.ask(name, question, query) for name in self.agents]
 
-    async def _ask(self, name: str, question: str, query: dict[str, Any]) -> dict[str, Any]:
+    async def ask(self, name: str, question: str, query: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """What one of the agents' processes answers."""
         connector = aiohttp.UnixConnector(path=str(self.directory / name))
         async with (
             aiohttp.ClientSession(connector=connector) as session,

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from bench import labels
 from bench.figures import Figure
-from bench.fleet import chain, full
+from bench.fleet import chain, full, restart, soak
 from bench.fleet.plant import raised
 
-PARTS = ("growth", "chain", "bytes", "full", "label")
-ON_GROWING = {"growth", "chain", "bytes"}
+PARTS = ("growth", "chain", "bytes", "restart", "full", "label", "soak")
+BY_DEFAULT = PARTS[:-1]
+ON_GROWING = {"growth", "chain", "bytes", "restart"}
 """Parts that one fleet serves, which grows to its size."""
 
 
@@ -22,7 +23,9 @@ class Wanted:
 
     nodes: int
     size: full.Size
-    parts: Collection[str] = PARTS
+    parts: Collection[str] = BY_DEFAULT
+    minutes: float = 30.0
+    """How long to soak."""
 
 
 async def measure(wanted: Wanted, note: Callable[[list[Figure]], None]) -> None:
@@ -32,6 +35,9 @@ async def measure(wanted: Wanted, note: Callable[[list[Figure]], None]) -> None:
     if "full" in wanted.parts:
         async with raised(wanted.nodes, say) as plant:
             await full.full_fleet(plant, say, wanted.size, note)
+    if "soak" in wanted.parts:
+        async with raised(wanted.nodes, say) as plant:
+            note(await soak.soak(plant, say, wanted.minutes))
     if "label" in wanted.parts:
         note(await labels.measure())
 
@@ -46,6 +52,8 @@ async def _growing(wanted: Wanted, note: Callable[[list[Figure]], None]) -> None
             note(await chain.one_chain(plant, say))
         if "bytes" in wanted.parts:
             note(await chain.bystander(plant, say))
+        if "restart" in wanted.parts:
+            note(await restart.restarted(plant, say))
 
 
 def say(text: str) -> None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from re import Pattern
 from types import MappingProxyType
 from typing import Any
 
+from dpuchain.agent.netlink import Aliases
 from dpuchain.agent.representors import Devices
 from dpuchain.chain.representors import NetDevice
 from dpuchain.flows.model import Flow, FlowChanges, FlowKey, FlowState
@@ -189,7 +192,7 @@ class MemoryDatabase(Database):
         taken = {number for row in interfaces for number in row.ofport}
         for row in interfaces:
             if not row.ofport:
-                free = (number for number in (*row.ofport_request, *range(1, LOCAL_PORT)) if number not in taken)
+                free = (number for number in chain(row.ofport_request, range(1, LOCAL_PORT)) if number not in taken)
                 row.ofport, row.link_state, row.admin_state = [next(free)], ["up"], ["up"]
                 taken.update(row.ofport)
             mtu = row.mtu_request or [DEFAULT_MTU]
@@ -271,6 +274,16 @@ class MemoryOpenFlow(OpenFlow):
         for flow in (*changes.modify, *changes.add):
             self._flows[flow.key] = flow
         self.changed = time.monotonic()
+
+
+class NoPods(Aliases):
+    """The aliases of a DPU's devices: none, as no pod is attached. The machine that all of them run on is not asked."""
+
+    def __init__(self, name: Pattern[str]) -> None:
+        """No socket is opened."""
+
+    async def read(self) -> dict[str, str]:
+        return {}
 
 
 class FixedDevices(Devices):

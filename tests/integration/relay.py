@@ -75,6 +75,12 @@ class Relay:
         """Keep all bytes back, without a word."""
         self._flowing.clear()
 
+    def lose(self) -> None:
+        """Keep back all bytes of the connections that there are, for ever and without a word; new ones work."""
+        self._flowing.clear()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
     def resume(self) -> None:
         self.refusing = False
         self._flowing.set()
@@ -88,14 +94,14 @@ class Relay:
         upstream, uplink = await asyncio.open_connection(*self.target)
         self._writers |= {writer, uplink}
         for source, sink in ((reader, uplink), (upstream, writer)):
-            task = asyncio.create_task(self._pass(source, sink))
+            task = asyncio.create_task(self._pass(source, sink, self._flowing))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
         try:
             while data := await source.read(65536):
-                await self._flowing.wait()
+                await flowing.wait()
                 sink.write(data)
                 await sink.drain()
         except OSError:

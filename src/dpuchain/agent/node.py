@@ -18,6 +18,9 @@ from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.views import agent_settings_of
 
+SPREAD_SECONDS = 10.0
+"""Over which the agents of a cluster spread their lists after its API server was started anew; until then each works with what it knows."""
+
 
 @dataclass(frozen=True)
 class NodeObjects:
@@ -33,13 +36,16 @@ class NodeObjects:
     def of(cls, client: Client, node: str) -> NodeObjects:
         """The caches for `node`; each is to be run."""
         ours = f"spec.node={node}"
-        return cls(
+        objects = cls(
             node,
             Cache(client, SERVICE_INTERFACE, field_selector=ours),
             Cache(client, SERVICE_CHAIN, field_selector=ours),
             Cache(client, POD, field_selector=f"spec.nodeName={node}"),
             agent_settings_of(client),
         )
+        for cache in objects:
+            cache.spread = SPREAD_SECONDS
+        return objects
 
     def __iter__(self) -> Iterator[Cache[Any]]:
         return iter((self.interfaces, self.chains, self.pods, self.settings))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from re import Pattern
 
 from dpuchain.agent.access import Access
 from dpuchain.agent.answers import Answers
@@ -61,6 +62,7 @@ class Doors:
     database: Callable[[str], Database] = Database
     openflow: Callable[[Path], OpenFlow] = OpenFlow
     devices: Callable[[Path], Devices] = Devices
+    aliases: Callable[[Pattern[str]], Aliases] = Aliases
 
 
 OF_THE_DPU = Doors()
@@ -82,7 +84,7 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
 
     devices = doors.devices(settings.sysfs)
     contact = Contact(client, objects, clock)
-    dpu = Dpu(settings.bridge, database, openflow, devices, Aliases(DEVICE), settings.port_type)
+    dpu = Dpu(settings.bridge, database, openflow, devices, doors.aliases(DEVICE), settings.port_type)
     switch = Switch(dpu, objects, contact, publish, clock)
     events = RepairEvents(client, objects, clock)
     told: Controller[Subject] = Controller("repairs", events.reconcile, clock=clock)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dpuchain.agent.evidence import Evidence, Subject, Verdict
 from dpuchain.agent.node import NodeObjects
 from dpuchain.api.chain import ServiceChain
+from dpuchain.api.conditions import find
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.kinds import SERVICE_CHAIN, SERVICE_INTERFACE
-from dpuchain.api.meta import Object
-from dpuchain.api.names import AGENT_FIELD_OWNER, SERVICE_CHAIN_FINALIZER, SERVICE_INTERFACE_FINALIZER
+from dpuchain.api.meta import Condition, Object
+from dpuchain.api.names import AGENT_FIELD_OWNER, READY, SERVICE_CHAIN_FINALIZER, SERVICE_INTERFACE_FINALIZER
 from dpuchain.chain.status import chain_findings, interface_findings
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import NotFound
 from dpuchain.kube.writes import StatusReporter, remove_finalizer
 from dpuchain.runtime.clock import Clock
 
+SETTLE_SECONDS = 0.15
+"""How long something may be wrong with an object before that is told, if nothing has been told of the object as it is now. What is made
+anew is whole a moment later, and one write says so.
+"""
+
 
 class Status:
-    """Writes what the latest evidence says of one object, if it is evidence about the object as it is now."""
+    """Writes what the latest evidence says of one object, if it is evidence about the object as it is now.
+
+    That an object works is told at once. So is that it no longer does.
+    """
 
     def __init__(self, client: Client, objects: NodeObjects, clock: Clock) -> None:
         self.evidence = Evidence()
@@ -26,38 +37,61 @@ class Status:
         self._clock = clock
         self._interfaces: StatusReporter[ServiceInterface] = StatusReporter(client, SERVICE_INTERFACE, AGENT_FIELD_OWNER)
         self._chains: StatusReporter[ServiceChain] = StatusReporter(client, SERVICE_CHAIN, AGENT_FIELD_OWNER)
+        self._wrong: dict[Subject, tuple[Verdict, float]] = {}
+        """Objects that have never worked as they are now: the first verdict on each, and when it was seen."""
 
-    async def reconcile(self, subject: Subject) -> None:
-        """Bring one object up to date. One that has vanished meanwhile needs nothing."""
+    async def reconcile(self, subject: Subject) -> float | None:
+        """Bring one object up to date; returns the seconds until there is more to tell. One that has vanished needs nothing."""
         try:
-            if subject.kind == "ServiceChain":
-                await self._chain(subject)
-            else:
-                await self._interface(subject)
+            return await (self._chain(subject) if subject.kind == "ServiceChain" else self._interface(subject))
         except NotFound:
-            return
+            return None
 
-    async def _interface(self, subject: Subject) -> None:
+    async def _interface(self, subject: Subject) -> float | None:
         interface = self._objects.interfaces.get(subject.key)
         if interface is None:
-            self._interfaces.forget(subject.key)
+            self._forget(subject)
         elif interface.metadata.deletion_timestamp is not None:
             if self.evidence.released.get(subject) == interface.metadata.uid:
                 await remove_finalizer(self._client, SERVICE_INTERFACE, interface, SERVICE_INTERFACE_FINALIZER)
         elif (verdict := self._verdict(subject, interface)) is not None:
+            if (wait := self._settling(subject, verdict, interface.status.conditions)) > 0:
+                return wait
             findings = interface_findings("\n".join(verdict.problems) or None)
             await self._interfaces.report(interface, findings, self._clock.now())
+        return None
 
-    async def _chain(self, subject: Subject) -> None:
+    async def _chain(self, subject: Subject) -> float | None:
         chain = self._objects.chains.get(subject.key)
         if chain is None:
-            self._chains.forget(subject.key)
+            self._forget(subject)
         elif chain.metadata.deletion_timestamp is not None:
             if self.evidence.released.get(subject) == chain.metadata.uid:
                 await remove_finalizer(self._client, SERVICE_CHAIN, chain, SERVICE_CHAIN_FINALIZER)
         elif (verdict := self._verdict(subject, chain)) is not None:
+            if (wait := self._settling(subject, verdict, chain.status.conditions)) > 0:
+                return wait
             findings = chain_findings(verdict.problems, verdict.flows_missing)
             await self._chains.report(chain, findings, self._clock.now())
+        return None
+
+    def _forget(self, subject: Subject) -> None:
+        self._wrong.pop(subject, None)
+        (self._chains if subject.kind == "ServiceChain" else self._interfaces).forget(subject.key)
+
+    def _settling(self, subject: Subject, verdict: Verdict, conditions: Sequence[Condition]) -> float:
+        """Seconds until a verdict is to be told."""
+        ready = find(conditions, READY)
+        told = ready is not None and ready.observed_generation == verdict.generation
+        if told or not (verdict.problems or verdict.flows_missing):
+            self._wrong.pop(subject, None)
+            return 0.0
+        now = self._clock.monotonic()
+        first, since = self._wrong.get(subject, (verdict, now))
+        if (first.uid, first.generation) != (verdict.uid, verdict.generation):
+            first, since = verdict, now
+        self._wrong[subject] = (first, since)
+        return max(0.0, since + SETTLE_SECONDS - now)
 
     def _verdict(self, subject: Subject, item: Object) -> Verdict | None:
         """The verdict on the object in its present generation; None if there is none yet: the pass that makes it is on its way."""

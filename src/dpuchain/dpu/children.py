@@ -53,7 +53,8 @@ class Children:
     def look(self, ledger: Ledger, nodes: Collection[str]) -> Work:
         """Look at some nodes of a set, note how they stand, and return what is to be done there."""
         work = Work()
-        for node in self._mark(ledger, nodes):
+        # In the order of the nodes, so that what all sets have on a node comes to its agent at about the same time.
+        for node in sorted(self._mark(ledger, nodes)):
             spot = self._spot(ledger, node)
             ledger.refused.pop(node, None)
             self._note(ledger, node, spot)

@@ -23,7 +23,7 @@ class Ledger:
         self._unready: dict[str, Standing] = {}
         self._applied = 0
         self._too_many = 0
-        self._written: dict[ObjectKey, Any] = {}
+        self._written: dict[ObjectKey, tuple[Any, float]] = {}
 
     @property
     def tally(self) -> Tally:
@@ -45,23 +45,29 @@ class Ledger:
         if surplus:
             self._surplus[node] = surplus
 
-    def wrote(self, item: Object) -> None:
-        """The API server has answered a write with this: it is newer than what a cache may show."""
-        self._written[key_of(item)] = item
+    def wrote(self, item: Object, cached: Object | None, now: float) -> bool:
+        """The API server has answered a write with this; returns whether it is newer than what a cache shows."""
+        behind = cached is None or _is_older(cached, item)
+        if behind:
+            self._written[key_of(item)] = (item, now)
+        return behind
 
     def newest(self, key: ObjectKey, cached: Any) -> Any:
         """What a cache shows under `key` (None for nothing), or what we wrote since."""
-        written = self._written.get(key)
-        if written is None:
-            return cached
-        if cached is not None and not _is_older(cached, written):
-            del self._written[key]
-            return cached
-        return written
+        written, _ = self._written.get(key, (None, 0.0))
+        return cached if written is None or (cached is not None and not _is_older(cached, written)) else written
+
+    def seen(self, item: Object, now: float) -> float | None:
+        """A cache shows this; returns the seconds since it was written if it is our last write that comes back, or what came after it."""
+        written, moment = self._written.get(key_of(item), (None, 0.0))
+        if written is None or _is_older(item, written):
+            return None
+        del self._written[key_of(item)]
+        return now - moment
 
     def gone(self, item: Object) -> None:
         """A cache has shown the deletion of this very object."""
-        written = self._written.get(key_of(item))
+        written, _ = self._written.get(key_of(item), (None, 0.0))
         if written is not None and written.metadata.uid == item.metadata.uid:
             del self._written[key_of(item)]
 

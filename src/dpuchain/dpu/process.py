@@ -18,20 +18,22 @@ from dpuchain.runtime.fanout import FanOut
 from dpuchain.runtime.health import serve
 
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-dpu")
-WORKERS = 4
-"""Sets that are looked at at once."""
+WORKERS = 200
+"""Sets that are looked at at once: all that there are, since a look waits until all of its writes are answered, and no set is to wait for
+another's thousand. The fan-out bounds the writes and deals out the turns.
+"""
 
 
 async def run(client: Client, health_address: str, identity: str | None, settings: Settings | None = None) -> None:
     """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
     objects = ClusterObjects.of(client)
 
-    async with client, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
+    async with client, client.apart() as own, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if identity is None:
             await _work(client, objects, settings or Settings())
         else:
-            election = Election(client, LEASE, identity)
+            election = Election(own, LEASE, identity)
             await election.lead(lambda: _work(client.fenced(election.fence), objects, settings or Settings()))
         for cache in caches:
             cache.cancel()

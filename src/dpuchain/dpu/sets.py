@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
+from prometheus_client import Histogram
 
 from dpuchain.api.conditions import Finding
 from dpuchain.api.kubernetes import Metadata
@@ -29,7 +29,15 @@ from dpuchain.runtime.bucket import TokenBuckets
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.convergence import Convergence
 from dpuchain.runtime.fanout import FanOut
+from dpuchain.runtime.metrics import REGISTRY
 
+WATCH_LAG = Histogram(
+    "dpuchain_watch_lag_seconds",
+    "From the answer to a write of ours until the watch has brought what was written.",
+    ["kind"],
+    buckets=(0.0, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+    registry=REGISTRY,
+)
 BURST, PACE_SECONDS = 3, 1.0
 """Writes of a set's status while its objects change: a few at once, so that what a person waits for shows, then one a second."""
 
@@ -64,6 +72,7 @@ class SetLoop:
         self._children = Children(kind, objects)
         self._reporter: StatusReporter[Any] = StatusReporter(client, kind.resource, DPU_FIELD_OWNER)
         self._reports = TokenBuckets(BURST, PACE_SECONDS)
+        self._lag = WATCH_LAG.labels(kind.child.kind)
         self._convergence = Convergence(kind.resource.kind, clock)
         self._ledgers: dict[ObjectKey, Ledger] = {}
         self._unseen: defaultdict[ObjectKey, set[str]] = defaultdict(set)
@@ -92,6 +101,8 @@ class SetLoop:
             ledger = self._ledgers.get(key)
             if ledger is not None and change.new is None:
                 ledger.gone(child)
+            elif ledger is not None and child is not change.old and (lag := ledger.seen(child, self._clock.monotonic())) is not None:
+                self._lag.observe(lag)
             home = ledger.homes.get(child.metadata.name) if ledger is not None else None
             self._unseen[key] |= {child.spec.node or "", *([home] if home is not None else [])}
             self._look(key)
@@ -164,9 +175,12 @@ class SetLoop:
         def still_wanted() -> bool:
             return self._ledgers.get(key) is ledger
 
-        async def apply(child: Any) -> Any:
+        async def apply(child: Any) -> None:
             """Nothing if the set has changed meanwhile."""
-            return await self._client.apply(self._kind.child, child, field_owner=DPU_FIELD_OWNER) if still_wanted() else None
+            if still_wanted():
+                item = await self._client.apply(self._kind.child, child, field_owner=DPU_FIELD_OWNER)
+                if not ledger.wrote(item, self._cache.get(key_of(item)), self._clock.monotonic()):
+                    self._lag.observe(0.0)
 
         writes: list[tuple[str, Callable[[], Awaitable[Any]]]] = []
         writes += [(node, partial(apply, child)) for node, child in work.apply]
@@ -174,7 +188,7 @@ class SetLoop:
         writes += [(node, partial(self._free, child)) for node, child in work.free]
         if not writes:
             return []
-        outcomes = await asyncio.gather(*(self._fan_out.run(key, write, urgent=urgent) for _, write in writes))
+        outcomes = await self._fan_out.run_all(key, [write for _, write in writes], urgent=urgent)
         failed: list[KubeError] = []
         for (node, _), outcome in zip(writes, outcomes, strict=True):
             if isinstance(outcome, Invalid):
@@ -182,8 +196,6 @@ class SetLoop:
             elif isinstance(outcome, KubeError):
                 failed.append(outcome)
                 self._unseen[key].add(node)
-            elif outcome is not None:
-                ledger.wrote(outcome)
         self._children.note(ledger, {node for node, _ in work.apply})
         return failed
 
@@ -259,7 +271,7 @@ class SetLoop:
         writes: list[Callable[[], Awaitable[Any]]] = []
         writes += [partial(self._delete, child) for child in children if child.metadata.deletion_timestamp is None]
         writes += [partial(self._free, child) for child in leaving if self._children.is_abandoned(child)]
-        outcomes = await asyncio.gather(*(self._fan_out.run(key, write, urgent=True) for write in writes))
+        outcomes = await self._fan_out.run_all(key, writes, urgent=True)
         return [outcome for outcome in outcomes if isinstance(outcome, KubeError)]
 
     async def _free(self, child: Any) -> None:

@@ -32,6 +32,9 @@ STRAYS = "strays"
 RESTARTING = "restarting"
 """Index of the ServiceChains whose node's pods are being restarted: all of them are under True."""
 
+SPREAD_SECONDS = 1.0
+"""Over which replicas spread their lists of the nodes' objects, which are large, after an API server was started anew."""
+
 
 @dataclass(frozen=True)
 class ClusterObjects:
@@ -59,6 +62,7 @@ class ClusterObjects:
         )
         for children in (objects.chains, objects.interfaces):
             _index(children)
+            children.spread = SPREAD_SECONDS
         objects.chains.index(RESTARTING, lambda chain: [True] if RESTARTING_ANNOTATION in chain.metadata.annotations else [])
         objects.pods.index(BY_NODE, lambda pod: filter(None, [pod.spec.node_name]))
         return objects

@@ -30,12 +30,12 @@ LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 async def run(client: Client, helm: Helm, health_address: str, identity: str | None) -> None:
     """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
     objects = HostObjects.of(client)
-    async with client, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
+    async with client, client.apart() as own, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if identity is None:
             await _work(client, objects, helm)
         else:
-            election = Election(client, LEASE, identity)
+            election = Election(own, LEASE, identity)
             await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, election.fence))
         for cache in caches:
             cache.cancel()

@@ -97,6 +97,10 @@ class Cache(Generic[T]):
         """`share` gives what is kept of an object: an equal one (`kube.sharing`)."""
         self.resource = resource
         self.failing: Failing | None = None
+        self.spread = 0.0
+        """Where there are many such caches, or large ones: seconds over which they spread their lists, each waiting a part of them by
+        chance, when the server has forgotten the point at which they are. One that was started anew has forgotten it for all at once.
+        """
         self.invalid: dict[ObjectKey, Invalid] = {}
         self._client = client
         self._namespace = namespace
@@ -110,6 +114,8 @@ class Cache(Generic[T]):
         self._indexes: dict[str, defaultdict[Hashable, set[ObjectKey]]] = {}
         self._version = ""
         self._wait = FIRST_WAIT
+        self._forgotten = False
+        """Whether the server has said that it does not know our point any more, and no watch has brought anything since."""
         self._synced = asyncio.Event()
         self._attempt: asyncio.Timeout | None = None
 
@@ -186,6 +192,10 @@ class Cache(Generic[T]):
             await self._watch()
         except Expired:
             self._version = ""
+            if not self._forgotten:  # what was tried in vain before says nothing of a server that answers
+                self._wait = FIRST_WAIT
+            self._forgotten = True
+            asked = random.uniform(0, self.spread)  # noqa: S311 - jitter, not a secret
         except KubeError as error:
             self._failed(error)
             asked = error.retry_after if isinstance(error, Throttled) else 0.0
@@ -228,12 +238,12 @@ class Cache(Generic[T]):
                 async for line in lines:
                     if line:
                         self.take(line)
-                        self._wait = FIRST_WAIT
+                        self._wait, self._forgotten = FIRST_WAIT, False
                     opened = loop.time() if opened is None else opened
                     self._recovered()
         finally:
             if opened is not None and loop.time() - opened > self._wait:
-                self._wait = FIRST_WAIT
+                self._wait, self._forgotten = FIRST_WAIT, False
 
     def take(self, line: bytes) -> None:
         """Take in one line of a watch. Expired or another KubeError if it is an error event; Invalid if it is no event at all."""

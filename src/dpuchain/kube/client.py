@@ -89,6 +89,10 @@ class Client:
         other._session = self._open()  # of the same class: the connections are shared, and closed by whom they are of
         return other
 
+    def apart(self) -> Client:
+        """The same API server by connections of its own: what is asked there waits for nothing that is asked here."""
+        return Client(self._endpoint, user_agent=self._user_agent)
+
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=0, ssl=self._endpoint.tls or True, keepalive_timeout=75)
         self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": self._user_agent}, auto_decompress=True)

@@ -18,6 +18,8 @@ from dpuchain.kube.errors import Conflict, Fenced, KubeError, NotFound
 
 DURATION, DEADLINE, PERIOD = 15.0, 10.0, 2.0
 """Seconds: how long others respect a lease that is not renewed; how long the leader works without a renewal; between renewals."""
+PATIENCE = 3.0
+"""Seconds that one attempt to renew may take: a connection that has died tells nothing, and the next attempt is made on another."""
 
 _log = structlog.get_logger(__name__)
 
@@ -30,6 +32,7 @@ class Election:
     """Competes for the Lease `key` as `identity`."""
 
     def __init__(self, client: Client, key: ObjectKey, identity: str) -> None:
+        """`client` is to be one of its own (`Client.apart`): the leader's work must not hold up its renewals."""
         self._client = client
         self._key = key
         self._identity = identity
@@ -78,16 +81,18 @@ class Election:
 
     async def _renew_until_lost(self) -> None:
         loop = asyncio.get_running_loop()
+        pause = PERIOD
         while loop.time() - self._renewed < DEADLINE:
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(pause)
             began = loop.time()
             try:
-                async with asyncio.timeout(max(0.1, self._renewed + DEADLINE - began)):
+                async with asyncio.timeout(min(PATIENCE, max(0.1, self._renewed + DEADLINE - began))):
                     if not await self._try(renew=True):
                         break
-                self._renewed = began
+                self._renewed, pause = began, PERIOD
             except (KubeError, TimeoutError) as error:
-                _log.warning("lease not renewed", lease=str(self._key), error=str(error))
+                _log.warning("lease not renewed", lease=str(self._key), error=str(error) or "no answer in time")
+                pause = PERIOD / 4
         raise LeadershipLost(f"lease {self._key} was not renewed for {DEADLINE:.0f} s or is held by somebody else")
 
     async def _try(self, *, renew: bool) -> bool:

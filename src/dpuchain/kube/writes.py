@@ -41,7 +41,10 @@ async def write_status(client: Client, resource: Resource[T], item: T, status: m
 
 
 class StatusReporter(Generic[T]):
-    """Writes what was found about the objects of one kind into their status, and an Event whenever Ready turns."""
+    """Writes what was found about the objects of one kind into their status, and an Event whenever Ready turns.
+
+    That a new object is Ready, or not yet, is no turn: most are so at once, and an Event for each would be as much to write as they are.
+    """
 
     def __init__(self, client: Client, resource: Resource[T], component: str) -> None:
         self._client = client
@@ -81,7 +84,7 @@ class StatusReporter(Generic[T]):
 
     async def _tell(self, item: T, before: Any, after: Any, now: datetime) -> None:
         was, ready = find(before.conditions, READY), find(after.conditions, READY)
-        if ready is None or ready.status == (was.status if was else "False"):
+        if ready is None or was is None or ready.status == was.status:
             return
         if ready.status == "True":
             await self._events.record(self._resource, item, "Normal", "Ready", "everything is as it should be", now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TypeVar
 
 from prometheus_client import Gauge
@@ -64,6 +64,18 @@ class FanOut:
             self._in_flight -= 1
             IN_FLIGHT.set(self._in_flight)
             self._admit()
+
+    async def run_all(self, party: Hashable, writes: Sequence[Callable[[], Awaitable[T]]], *, urgent: bool = False) -> list[T | KubeError]:
+        """Do the writes of a party, each when it is its turn; gives what each of them came to. Waiting takes no more than a few tasks."""
+        outcomes: dict[int, T | KubeError] = {}
+        left = iter(enumerate(writes))
+
+        async def work() -> None:
+            for number, write in left:
+                outcomes[number] = await self.run(party, write, urgent=urgent)
+
+        await asyncio.gather(*(work() for _ in range(min(MOST, len(writes)))))
+        return [outcomes[number] for number in range(len(writes))]
 
     async def _turn(self, party: Hashable, *, urgent: bool) -> None:
         """Return when the write may be sent."""

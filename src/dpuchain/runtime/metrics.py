@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 REGISTRY = CollectorRegistry()
@@ -25,7 +27,10 @@ QUEUE_SECONDS = Histogram(
 )
 RETRIES = Counter("dpuchain_retries", "Keys that are worked on again after a failure.", ["controller"], registry=REGISTRY)
 
+TASKS = Gauge("dpuchain_tasks", "Tasks of the event loop that have not ended.", registry=REGISTRY)
+
 
 def exposition() -> bytes:
-    """All metrics in Prometheus' text format."""
+    """All metrics in Prometheus' text format, as an event loop answers who asks for them."""
+    TASKS.set(len(asyncio.all_tasks()))
     return generate_latest(REGISTRY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.integration.agent.stations import Station
     from tests.integration.agent.world import World
 
+    from dpuchain.kube.cache import Change
     from dpuchain.lab.openvswitch import OpenVSwitch
 
 
@@ -106,3 +107,22 @@ async def test_flow_of_a_vlan_that_cannot_be_put_back(world: World, devices: dic
     await untouched(world, "c", "wire")
     await world.switch.vsctl("clear", "bridge", "br-sfc", "flow_tables")
     await until(world, "True", "other", "vlan10", "vlan20")
+
+
+async def test_what_is_new_is_told_of_once_whether_it_works_or_not(world: World, devices: dict[str, str]) -> None:
+    said: dict[str, list[str | None]] = {}
+
+    def note(change: Change[Any]) -> None:
+        if change.new is not None and change.new.status.conditions:
+            said.setdefault(change.key.name, []).append(ready(world, change.key.name))
+
+    world.chains.subscribe(note)
+    world.interfaces.subscribe(note)
+    said.clear()
+    await world.add_chain("early", ("vlan30", "vlan31"))
+    for number in (30, 31):
+        await world.add(f"vlan{number}", "vlan", vlanID=number, parentInterfaceRef="c")
+    await world.add_chain("waiting", ("nobody", "none"))
+    await until(world, "True", "early", "vlan30", "vlan31")
+    await until(world, "False", "waiting")
+    assert said == {"early": ["True"], "vlan30": ["True"], "vlan31": ["True"], "waiting": ["False"]}

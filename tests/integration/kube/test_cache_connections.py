@@ -200,6 +200,28 @@ async def test_a_point_that_the_server_no_longer_knows_leads_to_a_new_list(
     assert journal.turns == [True, False]
 
 
+async def test_many_that_must_list_anew_spread_their_lists(client: Client, namespace: str) -> None:
+    """As when a server was started anew: none of a hundred waits longer than is said, and they do not come together."""
+    await client.create(SERVICE_INTERFACE, uplink(namespace, "a"))
+    caches = [Cache(client, SERVICE_INTERFACE, namespace=namespace) for _ in range(100)]
+    loop, listed = asyncio.get_running_loop(), []
+
+    async def follow(cache: Cache[ServiceInterface]) -> None:
+        cache._version, cache.spread = FORGOTTEN, 2.0
+        began = loop.time()
+        running = asyncio.create_task(cache.run())
+        await cache.synced()
+        listed.append(loop.time() - began)
+        running.cancel()
+
+    async with asyncio.timeout(WAIT):
+        await asyncio.gather(*map(follow, caches))
+    listed.sort()
+    assert listed[10] < 1.0
+    assert listed[50] - listed[10] > 0.3
+    assert listed[90] - listed[50] > 0.3
+
+
 async def test_the_server_says_410_for_such_a_point(client: Client, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the test before stands on: without it, it would test a watch that goes on."""
     monkeypatch.setattr(kube_cache, "SILENCE", 5.0)

@@ -12,12 +12,15 @@ import pytest
 from dpuchain.api.kinds import LEASE
 from dpuchain.api.meta import ObjectKey
 from dpuchain.kube import leases
+from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import NotFound
 from dpuchain.kube.leases import Election, LeadershipLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from tests.integration.relay import Relay
 
     from dpuchain.lab.cluster import Cluster
 
@@ -28,7 +31,7 @@ WAIT = 30.0
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the real periods, in the same proportions."""
-    for name, seconds in {"DURATION": 1.5, "DEADLINE": 1.0, "PERIOD": 0.2}.items():
+    for name, seconds in {"DURATION": 1.5, "DEADLINE": 1.0, "PERIOD": 0.2, "PATIENCE": 0.3}.items():
         monkeypatch.setattr(leases, name, seconds)
 
 
@@ -69,6 +72,10 @@ class Stage:
 
     def _note(self, what: str) -> None:
         self.history.append(what)
+        self.moved()
+
+    def moved(self) -> None:
+        """Something that is waited for may be so now."""
         self._moved.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -164,6 +171,28 @@ async def test_who_does_not_learn_in_time_that_the_lease_is_its_own_does_not_lea
     slow.open.set()
     await stage.until(lambda: stage.leading == "late")
     await late.end()
+
+
+async def test_a_leader_whose_connection_dies_without_a_word_renews_by_another(
+    client: Client, relayed: Client, relay: Relay, namespace: str
+) -> None:
+    stage, key = Stage(), ObjectKey(namespace, "lease")
+    leader = Replica(stage, relayed, key, "leader")
+    await stage.until(lambda: stage.leading == "leader")
+    other = Replica(stage, client, key, "other")
+    versions: set[str] = set()
+    leases_seen = Cache(client, LEASE, namespace=namespace)
+    leases_seen.subscribe(lambda change: versions.add(change.new.metadata.resource_version) if change.new else None)
+    leases_seen.subscribe(lambda _: stage.moved())
+    watching = asyncio.create_task(leases_seen.run())
+    for _ in range(3):
+        relay.lose()
+        count = len(versions)
+        await stage.until(lambda: len(versions) > count + 1)  # noqa: B023 - awaited at once
+    assert stage.history == ["leader begins"]
+    watching.cancel()
+    await leader.end()
+    await other.end()
 
 
 async def test_a_leader_whose_lease_somebody_took_ends(client: Client, namespace: str) -> None:

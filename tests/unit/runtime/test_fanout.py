@@ -133,3 +133,19 @@ async def test_a_cancelled_writer_passes_its_turn_on(narrow: FanOut) -> None:
     await server.answer_all()
     assert server.log == ["0", "1", "3"]
     assert [await task for task in (tasks[0], tasks[1], tasks[3])] == ["0", "1", "3"]
+
+
+async def test_many_writes_of_a_party_take_few_tasks_and_let_others_have_their_turns(narrow: FanOut) -> None:
+    server, before = Server(), len(asyncio.all_tasks())
+    big = asyncio.ensure_future(narrow.run_all("big", [server.write(f"big-{number}") for number in range(1000)]))
+    await server.came(2)
+    assert len(asyncio.all_tasks()) - before == 1 + fanout.MOST
+    small = asyncio.ensure_future(narrow.run("small", server.write("small")))
+    await begun([small])
+    error = Unreachable("gone")
+    await server.answer(error)
+    await server.answer_all()
+    assert server.log.index("small") <= 4
+    assert await small == "small"
+    assert await big == [error, *(f"big-{number}" for number in range(1, 1000))]
+    assert await narrow.run_all("none", []) == []

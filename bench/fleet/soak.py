@@ -1,0 +1,114 @@
+"""Random changes for a while: nothing that a process holds may grow with what has happened."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from bench.figures import Figure
+from bench.fleet import objects
+from bench.fleet.chain import Say
+from bench.fleet.plant import Plant
+from bench.fleet.usage import usage
+
+SLOTS = 12
+"""Chains and interfaces that come, change and go."""
+LABEL = "bench/soak"
+PAUSE = 0.5
+"""Seconds between two changes."""
+WARM_SECONDS = 60.0
+IDLE_SECONDS = 80.0
+"""After which connections that nothing is sent by have been closed, and with them what they hold."""
+_TASKS = re.compile(r"^dpuchain_tasks (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a process holds: resident memory in MB, open files, threads, tasks."""
+
+    resident: float
+    files: int
+    threads: int
+    tasks: int
+
+
+async def soak(plant: Plant, say: Say, minutes: float, seed: int = 0) -> list[Figure]:
+    """Change something at random twice a second for so long, and compare what the processes hold at rest before and after."""
+    chance = random.Random(seed)
+    await _churn(plant, chance, WARM_SECONDS)
+    before = await _at_rest(plant)
+    say(f"at rest after {WARM_SECONDS:.0f} s of changes: {before}")
+    asked = await plant.requests()
+    changes = await _churn(plant, chance, minutes * 60)
+    counted = (await plant.requests() - asked).total()
+    after = await _at_rest(plant)
+    say(f"at rest after {changes} more changes: {after}")
+    found = [Figure(f"soak of {minutes:g} minutes, {len(plant.nodes)} nodes: changes", changes, ""), Figure("  requests", counted, "")]
+    for name, holding in after.items():
+        was = before[name]
+        found += [
+            Figure(f"  {name}: memory after / before", holding.resident / was.resident, "", 1.1),
+            Figure(f"  {name}: open files more than before", holding.files - was.files, "", 0),
+            Figure(f"  {name}: threads more than before", holding.threads - was.threads, ""),
+            Figure(f"  {name}: tasks more than before", holding.tasks - was.tasks, "", 0),
+        ]
+    return found
+
+
+async def _churn(plant: Plant, chance: random.Random, seconds: float) -> int:
+    """Change something again and again, then take it all back; returns how many changes that were."""
+    there: dict[str, objects.Manifest] = {}
+    count, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        await _change(plant, chance, there)
+        count += 1
+        await asyncio.sleep(PAUSE)
+    await plant.delete(*there.values())
+    await plant.label(plant.nodes, {LABEL: None})
+    await plant.tallies.until(lambda: all(plant.tallies.of[name].present == 0 for name in there))
+    return count
+
+
+async def _change(plant: Plant, chance: random.Random, there: dict[str, objects.Manifest]) -> None:
+    if chance.random() < 0.5:
+        nodes = chance.sample(plant.nodes, min(len(plant.nodes), 10))
+        await plant.label(nodes, {LABEL: chance.choice(["a", "b", None])})
+        return
+    number = chance.randrange(SLOTS)
+    name = f"soak-{number}"
+    if name in there and chance.random() < 0.4:
+        await plant.delete(there.pop(name))
+        return
+    selector = {"nodeSelector": {"matchLabels": {LABEL: chance.choice("ab")}}}
+    devices = objects.VFS[2 * number : 2 * number + 2]
+    manifest = objects.interface(name, devices[0], **selector) if number % 2 else objects.chain(name, devices, **selector)
+    there[name] = manifest
+    await plant.apply(manifest)
+
+
+async def _at_rest(plant: Plant) -> dict[str, Holding]:
+    await plant.quiet(3)
+    await asyncio.sleep(IDLE_SECONDS)
+    tasks = {name: await _tasks(plant.health[name]) for name in ("host", "dpu")}
+    tasks |= {name: (await plant.ask(name, "tasks"))["tasks"] for name in plant.agents}
+    return {name: _holding(plant.processes[name].pid, count) for name, count in tasks.items()}
+
+
+async def _tasks(address: str) -> int:
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as response:
+        found = _TASKS.search(await response.text())
+    if found is None:
+        raise RuntimeError(f"{address} does not say how many tasks it has")
+    return int(float(found[1]))
+
+
+def _holding(pid: int, tasks: int) -> Holding:
+    files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+    return Holding(usage(pid).resident, files, threads, tasks)
