@@ -19,7 +19,7 @@ from dpuchain.admission.world import HostWorld, MemberWorld, World
 from dpuchain.api.kinds import SECRET, VALIDATING_WEBHOOK_CONFIGURATION
 from dpuchain.api.kubernetes import Metadata, Secret
 from dpuchain.api.meta import ObjectKey, ObjectMeta
-from dpuchain.api.names import OPERATOR_NAMESPACE
+from dpuchain.api.names import ADMISSION_CERTIFICATES_NAME, OPERATOR_NAMESPACE
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import APPLY_PATCH, Client
 from dpuchain.kube.errors import AlreadyExists, Conflict
@@ -28,7 +28,6 @@ from dpuchain.runtime.controller import Controller
 from dpuchain.runtime.errors import Unfinished
 from dpuchain.runtime.health import serve
 
-OWN_SECRET = "dpuchain-admission-certificates"  # noqa: S105 - a name
 KEY = "certificates"
 """The only key that the loop of certificates works on."""
 LONGEST_WAIT = 3600.0
@@ -82,7 +81,7 @@ class Keeper:
         self._client = client
         self._settings = settings
         self._clock = clock
-        self._key = ObjectKey(OPERATOR_NAMESPACE, settings.secret or OWN_SECRET)
+        self._key = ObjectKey(OPERATOR_NAMESPACE, settings.secret or ADMISSION_CERTIFICATES_NAME)
         self._secrets = Cache(client, SECRET, namespace=self._key.namespace, field_selector=f"metadata.name={self._key.name}")
         name = name_of(settings.mode)
         self._registrations = Cache(client, VALIDATING_WEBHOOK_CONFIGURATION, field_selector=f"metadata.name={name}", metadata_only=True)

@@ -11,6 +11,8 @@ OPERATOR_GROUP = "operator.dpu.nvidia.com"
 VERSION = "v1alpha1"
 
 OPERATOR_NAMESPACE = "dpf-operator-system"
+ADMISSION_CERTIFICATES_NAME = "dpuchain-admission-certificates"
+"""The Secret in the operator's namespace with the certificates that admission makes for itself."""
 OPERATOR_CONFIG_NAME = "dpfoperatorconfig"
 # Ours: a ConfigMap in the operator's namespace of each DPU cluster with what its agents are told.
 AGENT_SETTINGS_NAME = "dpuchain-agent"

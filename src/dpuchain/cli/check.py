@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -19,17 +20,19 @@ from dpuchain.api.kinds import (
     DPU_SERVICE_INTERFACE,
     NETWORK_ATTACHMENT_DEFINITION,
     NODE_STATUS,
+    SECRET,
     SERVICE_INTERFACE,
 )
 from dpuchain.api.meta import ObjectKey, key_of
-from dpuchain.api.names import OPERATOR_CONFIG_NAME, OPERATOR_NAMESPACE
+from dpuchain.api.names import ADMISSION_CERTIFICATES_NAME, OPERATOR_CONFIG_NAME, OPERATOR_NAMESPACE
 from dpuchain.api.resource import Resource
 from dpuchain.chain.report import Report
 from dpuchain.cli import options, screen
 from dpuchain.cli.checks import ClusterSeen, Finding, Seen, judged
 from dpuchain.cli.fleet import Agents, Fleet, Member, connected
+from dpuchain.kube.certificates import end_of
 from dpuchain.kube.client import Client
-from dpuchain.kube.errors import KubeError, NotFound
+from dpuchain.kube.errors import Denied, KubeError, NotFound
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.version import VERSION
 
@@ -61,9 +64,20 @@ async def _check(source: options.Source, now: datetime) -> list[Finding]:
 async def _seen(fleet: Fleet) -> Seen:
     clusters = await asyncio.gather(*(_member(member, fleet.agents.get(key_of(member.cluster))) for member in fleet.members))
     host = await _cluster("host", fleet.host, HOST_KINDS)
+    host = replace(host, expiries={**host.expiries, **await admission_expiry(fleet.host)})
     config = await _config(fleet.host)
     lists = [await _all(fleet.host, kind) for kind in (DPU_SERVICE_CHAIN, DPU_SERVICE_INTERFACE, DPU_SERVICE)]
     return Seen(host, clusters, config, [item for items in lists for item in items])
+
+
+async def admission_expiry(client: Client) -> dict[str, datetime]:
+    """When the certificate that admission has made for itself expires; nothing if there is none, or who asks may read no Secrets."""
+    try:
+        secret = await client.get(SECRET, ObjectKey(OPERATOR_NAMESPACE, ADMISSION_CERTIFICATES_NAME))
+        end = end_of(base64.b64decode(secret.data.get("tls.crt", "")))
+    except (NotFound, Denied, ValueError):
+        return {}
+    return {"admission's certificate": end} if end is not None else {}
 
 
 async def _config(client: Client) -> Any:

@@ -13,7 +13,7 @@ from tests.worlds import interface, node, physical
 
 from dpuchain.admission import certificates
 from dpuchain.admission.certificates import CA, CERTIFICATE
-from dpuchain.admission.process import OWN_SECRET
+from dpuchain.api.names import ADMISSION_CERTIFICATES_NAME as OWN_SECRET
 from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.runtime.clock import SystemClock
 
