@@ -10,16 +10,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements-bootstrap.lock requirements.lock pyproject.toml
 
-.PHONY: help lab lab-down bootstrap controlplane check test chaos bench fleet clean
+.PHONY: help lab lab-down bootstrap controlplane check test chaos bench fleet wheel image e2e-install clean
 
 help:
 	@echo "make lab [DPUS=2] [CLUSTERS=1]   raise a rack of virtual DPUs and send a ping through the example's chain (root)"
 	@echo "make lab-down                    take the rack down"
 	@echo "make check                       lint, types, import law, size budgets, generated files"
 	@echo "make test                        every test (root)"
+	@echo "make e2e-install                 the charts and the image on a rack without anything of ours, by Helm (root)"
 	@echo "make chaos [SEED=0] [FIRST=1] [MINUTES=5]  random faults on a rack while frames pass, from the first on (root)"
 	@echo "make bench                       the figures, as a table and as JSON (root)"
 	@echo "make fleet [FLEET='--nodes 1000']  the figures of a simulated fleet beside those of a bare client"
+	@echo "make wheel, make image           build what is installed, into dist/"
 	@echo "make clean                       remove the virtual environment and the tools' caches"
 
 lab: bootstrap
@@ -56,6 +58,9 @@ controlplane: bootstrap
 test: controlplane
 	$(BIN)/pytest
 
+e2e-install: controlplane
+	$(BIN)/pytest tests/integration/deploy tests/e2e/install
+
 chaos: controlplane
 	$(BIN)/python -m tests.chaos --seed $(SEED) --first $(FIRST) --minutes $(MINUTES)
 
@@ -64,6 +69,12 @@ bench: controlplane
 
 fleet: controlplane
 	$(BIN)/python -m bench.fleet $(FLEET)
+
+wheel: .venv/installed
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
+
+image: controlplane
+	@$(BIN)/python tools/build_image.py dist
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -25,7 +25,7 @@ from dpuchain.lab.errors import LabError
 from dpuchain.lab.layout import Shape
 from tests.chaos.faults import FAULTS, Harm
 from tests.chaos.oracle import Objects, differences, versions
-from tests.chaos.world import DPUS, World, far_end, vsctl
+from tests.chaos.world import DPUS, FAR_END, World, vsctl
 from tests.e2e.conftest import Rack
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def unquiet(world: World, objects: Objects) -> list[str]:
         world.resume()
         time.sleep(1)
         after = world.pause()
-        world.hear({"x1", "x3", *objects.beside, *map(far_end, objects.beside)})
+        world.hear({*objects.beside, *(FAR_END[device] for device in objects.beside)})
         world.resume()
         passes = {"x0", "x2"} <= objects.beside
         wrong = [line for name in before for line in _amiss(name, before[name], after[name], passes=name != "beside" or passes)]

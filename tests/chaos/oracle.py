@@ -82,9 +82,8 @@ class Objects:
     @property
     def beside(self) -> set[str]:
         """The devices of dpu-1 that are ports of the chain beside."""
-        device = {
-            i.metadata.labels.get("port"): i.spec.physical.interface_name for i in self.on("dpu-1", SERVICE_INTERFACE) if i.spec.physical
-        }
+        interfaces = ((i.metadata.labels.get("port"), i.spec.physical) for i in self.on("dpu-1", SERVICE_INTERFACE))
+        device = {label: physical.interface_name for label, physical in interfaces if label is not None and physical is not None}
         switches = [switch for chain in self.on("dpu-1", SERVICE_CHAIN) for switch in chain.spec.switches]
         members = (device.get(port.service_interface.match_labels.get("port")) for switch in switches for port in switch.ports)
         return {name for name in members if name is not None}

@@ -30,6 +30,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples/01-bump-in-the-wire/chain.yaml"
 DPUS = ("dpu-1", "dpu-2")
 PAIRS = (("x0", "x1"), ("x2", "x3"), ("x4", "x5"), ("y0", "y1"), ("y2", "y3"))
 """Pairs of devices of each DPU: x0, x2 and x4 are for the chain beside, y0 and y2 are somebody else's."""
+FAR_END = {one: other for pair in PAIRS for one, other in (pair, pair[::-1])}
+"""The other device of a device's pair."""
 DEVICES = ("x", "y", "p0", "pf0hpf", "veth")
 """How the names of a DPU's devices begin that frames may pass."""
 BESIDE = frozenset({"x0", "x1", "x2", "x3", "x4", "x5"})
@@ -178,7 +180,8 @@ class World:
     def hear(self, beside: Collection[str] | None = None) -> None:
         """Note in `stray` what was heard since this was last asked where it does not belong.
 
-        As long as it is quiet, frames of the chain beside belong on the devices `beside`, and none where only faults send any.
+        As long as it is quiet, frames of the chain beside belong on the devices `beside` and on those of its stations, and none where only
+        faults send any.
         """
         for dpu, ear in self.ears.items():
             for (device, number), count in sorted(ear.take().items()):
@@ -210,18 +213,15 @@ class World:
             stream.resume()
 
 
-def far_end(device: str) -> str:
-    """The other device of its pair."""
-    return next(second if device == first else first for first, second in PAIRS if device in (first, second))
-
-
 def _belongs(stream: str, dpu: str, device: str, beside: Collection[str] | None) -> bool:
     """Whether frames of a stream may be heard on a device."""
     if beside is None and device in FAULTY:
         return True
     if stream == "hosts":
         return device.startswith(("p0", "pf0hpf", "veth"))
-    return dpu == DPUS[0] and device in (("y0", "y1", "y2", "y3") if stream == "theirs" else BESIDE if beside is None else beside)
+    if stream == "theirs":
+        return dpu == DPUS[0] and device in ("y0", "y1", "y2", "y3")
+    return dpu == DPUS[0] and device in (BESIDE if beside is None else {"x0", "x1", "x2", "x3", *beside})
 
 
 def side_interface(name: str, device: str) -> dict[str, Any]:

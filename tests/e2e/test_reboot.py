@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from dpuchain.lab.layout import Layout
+from tests.e2e.conftest import run
 from tests.e2e.test_example import EXAMPLE, service_pod
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def example(rack: Rack, pytestconfig: pytest.Config) -> Iterator[None]:
     rack.ok("host", "wait", "--for=condition=Ready", *manifest, "--timeout=90s")
     yield
     rack.ok("host", "delete", *manifest, "--timeout=120s")
+    rack.ok("cluster-1", "wait", "--for=delete", "pod", "--all", "--timeout=60s")
     rack.at("dpu-1", "ovs-vsctl", "--if-exists", "del-port", "theirs")
 
 
@@ -62,3 +65,6 @@ def test_rebooted_dpu_serves_again_without_the_ports_of_pods_that_are_gone(rack:
     assert service_pod(rack, "dpu-1") != pod
     assert rack.ping()
     assert len(rack.flows("dpu-1")) == 4
+    kubeconfig = f"--kubeconfig={rack.directory / 'host.kubeconfig'}"
+    traced = run(sys.executable, "-m", "dpuchain", "trace", "--from=pf0hpf", "--node=dpu-1", kubeconfig, timeout=60)
+    assert traced.output.endswith("delivered: pf0hpf → p0, and back\n"), traced.output

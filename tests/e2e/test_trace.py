@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dpuchain.api.names import PASSES_PROBES_ANNOTATION
 from dpuchain.lab.layout import Layout
 from dpuchain.lab.process import run as command
 from tests.e2e.bench import Bench, Path, hops
 from tests.e2e.conftest import run
 from tests.e2e.frames import Tap
 from tests.e2e.manifests import NAMESPACE, ON_FIRST, apply, chain, interface
-from tests.e2e.test_example import EXAMPLE, service_pod
+from tests.e2e.test_example import EXAMPLE, in_service, service_pod
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Rack
@@ -150,6 +151,15 @@ def test_switch_that_is_away_is_told(bench: Bench, process: str) -> None:
     bench.told(bench.host, "delivered")
 
 
+def test_switch_that_hangs_is_told(bench: Bench) -> None:
+    bench.signal("dpu-1/ovs-vswitchd", signal.SIGSTOP)
+    try:
+        bench.told(bench.host, "unknown", "dpu-1")
+    finally:
+        bench.signal("dpu-1/ovs-vswitchd", signal.SIGCONT)
+    bench.told(bench.host, "delivered")
+
+
 def test_api_server_of_the_cluster_that_is_away_is_told(bench: Bench) -> None:
     bench.signal("cluster-1/kube-apiserver", signal.SIGKILL)
     try:
@@ -240,12 +250,52 @@ def test_chain_that_is_deleted(bench: Bench) -> None:
     bench.told(bench.side, "delivered")
 
 
+@pytest.mark.parametrize(("cluster", "thing"), [("host", "dpucluster/cluster-1"), ("cluster-1", "node/dpu-1")])
+def test_cluster_or_node_that_is_no_longer_selected(bench: Bench, cluster: str, thing: str) -> None:
+    chosen = {"matchLabels": {"traced": "here"}}
+    side = chain("side", ("x0", "x2"), **({"nodeSelector": chosen} if cluster != "host" else ON_FIRST))
+    side["spec"] |= {"dpuClusterSelector": chosen} if cluster == "host" else {}
+    apply(bench.rack, side)
+    bench.told(bench.side, "dropped", "no chain of node dpu-1 has it as a port")
+    bench.rack.ok(cluster, "label", thing, "traced=here")
+    bench.told(bench.side, "delivered")
+    bench.rack.ok(cluster, "label", thing, "traced-")
+    bench.told(bench.side, "dropped", "no chain of node dpu-1 has it as a port")
+    apply(bench.rack, chain("side", ("x0", "x2"), **ON_FIRST))
+    bench.told(bench.side, "delivered")
+
+
 def test_child_that_somebody_edits_is_put_right(bench: Bench) -> None:
     (name,) = [
         item["metadata"]["name"] for item in bench.rack.items("cluster-1", "serviceinterfaces") if item["metadata"]["name"].startswith("x0")
     ]
     bench.rack.ok("cluster-1", "label", f"serviceinterface/{name}", "port-")
     bench.told(bench.side, "delivered")
+
+
+def test_live_trace_measures_the_service_and_finds_it_when_it_passes_nothing(bench: Bench) -> None:
+    annotations = {"spec": {"serviceDaemonSet": {"annotations": {PASSES_PROBES_ANNOTATION: "true"}}}}
+    bench.rack.ok("host", "patch", "dpuservice/example-service", "--type=merge", f"--patch={json.dumps(annotations)}")
+    probes: dict[str, dict[str, Any]] = {}
+
+    def willing() -> bool:
+        found = bench.trace(bench.host, "--live")
+        probes.clear()
+        probes.update({probe["begins"]: probe for probe in found["probes"]})
+        return found["verdict"] == "delivered" and all(probes.get(name, {}).get("received") == 10 for name in ("pf0hpf", "p0"))
+
+    bench.rack.until(willing, "passing probe frames", 90)
+    assert probes["pf0hpf"]["most"] < 200
+    reasons = [probe["skipped"].partition(",")[0] for name, probe in sorted(probes.items()) if name.startswith("eth")]
+    assert reasons == [f"a frame would leave the DPU by {port}" for port in ("p0", "pf0hpf")]
+    in_service(bench.rack, "dpu-1", "ip", "link", "set", "wire", "down")
+    lost = bench.trace(bench.host, "--live")
+    assert not bench.captured(bench.host)
+    assert lost["verdict"] != "delivered", lost
+    bench.told(bench.host, "unknown", "is not ready: see `kubectl describe pod`")
+    assert not bench.captured(bench.host)
+    in_service(bench.rack, "dpu-1", "ip", "link", "set", "wire", "up")
+    bench.told(bench.host, "delivered")
 
 
 def test_tree_shows_the_ports_numbers_and_packets_that_there_are(bench: Bench) -> None:

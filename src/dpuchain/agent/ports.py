@@ -12,6 +12,7 @@ from dpuchain.ovs.rows import Absent, BridgeRow, PortRow
 
 PortType: TypeAlias = Literal["auto", "system", "dpdk"]
 AUTO: PortType = "auto"
+STATES = {"up": True, "down": False}
 DPDK_STARTERS = ("dpdk-init", "doca-init")
 """Keys in the `other_config` of Open vSwitch that start DPDK."""
 # Keys in the external_ids of a pod's port, by which the CNI's DEL, CHECK and GC know it again.
@@ -29,8 +30,9 @@ def observed(row: PortRow) -> ObservedPort:
         ofport=row.ofport if row.ofport is not None and row.ofport > 0 else None,
         dpf_id=row.interface_external_ids.get(DPF_ID),
         error=row.error or None,
-        link_up={"up": True, "down": False}.get(row.link_state),
+        link_up=STATES.get(row.link_state),
         mtu=row.mtu,
+        set_up=STATES.get(row.admin_state),
     )
 
 

@@ -43,7 +43,10 @@ class SwitchPort(NamedTuple):
 
 @dataclass(frozen=True)
 class ObservedPort:
-    """A port of br-sfc as OVSDB shows it. `ofport` is None until there is one; `link_up` is None while it is not known."""
+    """A port of br-sfc as OVSDB shows it. `ofport` is None until there is one; `link_up` is None while it is not known.
+
+    Where the link is down, `set_up` tells whether the device itself was brought up, or None.
+    """
 
     name: str
     ofport: int | None
@@ -51,6 +54,7 @@ class ObservedPort:
     error: str | None = None
     link_up: bool | None = None
     mtu: int | None = None
+    set_up: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -248,9 +248,12 @@ def _unusable(observed: ObservedPort) -> str | None:
 
 
 def _link_problem(observed: ObservedPort) -> str | None:
-    if observed.link_up is False:
-        return f"interface {observed.name}: link is down; check the cable, or bring the device at its other end up"
-    return None
+    if observed.link_up is not False:
+        return None
+    remedy = "check the cable, or bring the device at its other end up"
+    if observed.set_up is False:
+        remedy = f"the device itself was set down: ip link set {observed.name} up"
+    return f"interface {observed.name}: link is down; {remedy}"
 
 
 def _is_not_ready(interface: ServiceInterface, why: str) -> str:

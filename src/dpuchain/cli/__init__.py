@@ -14,6 +14,8 @@ COMMANDS = {
     "admission": "Refuse objects that cannot work, and warn of those that do not work yet.",
     "agent": "Carry out this node's chains on its Open vSwitch, and answer the CNI.",
     "check": "Go through clusters, agents, switches, CNI, charts, MTU and certificates, and say what is wrong.",
+    "cni": "Install the CNI plugin that Multus calls for service pods.",
+    "crds": "Print the custom resource definitions.",
     "describe": "Show a chain, interface, service or node down to ports, links, flows and packets.",
     "dpu": "Make the node objects of a DPU cluster from its sets.",
     "host": "Carry chains, interfaces and services from the host cluster to the DPU clusters.",

@@ -149,7 +149,7 @@ def _name(item: Any) -> str:
 
 def _agents(seen: Seen) -> Iterator[Finding]:
     found = []
-    remedy = "see whether the agent runs there and its log; deploy/asking.yaml says who may ask"
+    remedy = "see whether the agent runs there and its log; docs/asking.md says who may ask"
     for cluster in seen.clusters:
         for node, report in cluster.reports.items():
             for problem in (report,) if isinstance(report, str) else report.problems:

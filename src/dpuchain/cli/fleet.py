@@ -25,7 +25,7 @@ from dpuchain.kube.secrets import KUBECONFIG_KEY, client_by, kubeconfig_in
 
 USER_AGENT = "dpuchain"
 VIEWER, PROBER = "dpuchain-viewer", "dpuchain-prober"
-"""Service accounts of each DPU cluster, in the operator's namespace, as which a person's command asks (deploy/asking.yaml)."""
+"""Service accounts of each DPU cluster, in the operator's namespace, as which a person's command asks (docs/asking.md)."""
 TOKEN_SECONDS = 600
 """How long a token holds; an API server gives none for less."""
 ASKED_AT_ONCE = 32
@@ -80,7 +80,7 @@ class Agents:
                     answer = await self._client.request("POST", path, body=encode(TOKEN_REQUEST, request))
                 except NotFound as error:
                     raise Denied(
-                        f"{self._client.server} has no ServiceAccount {OPERATOR_NAMESPACE}/{account}: apply deploy/asking.yaml there"
+                        f"{self._client.server} has no ServiceAccount {OPERATOR_NAMESPACE}/{account}: install chart dpuchain-dpu there"
                     ) from error
                 token = msgspec.json.decode(answer, type=TokenRequest).status.token
                 self._tokens[account] = now, token

@@ -1,4 +1,6 @@
-"""The charts of `examples/` as a Helm repository on this machine, in the place of the one that the document's manifests name."""
+"""The charts of `examples/` as a Helm repository on this machine, in the place of the one that the document's manifests name; and what our
+own charts grant the processes that the lab starts without them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.lab.errors import LabError
 from dpuchain.lab.process import run
 
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from dpuchain.lab.toolchain import Toolchain
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+OURS = Path(__file__).parents[3] / "deploy" / "charts"
+RIGHTS = {"dpuchain": ("rights.yaml",), "dpuchain-dpu": ("rights.yaml", "asking.yaml")}
+"""Our charts, and the templates of each that say who may do what."""
 REPOSITORY = "https://helm.ngc.nvidia.com/nvidia/doca"
 """The repository that the document's DPUService names."""
 
@@ -29,6 +35,13 @@ async def package(directory: Path, toolchain: Toolchain, environment: Mapping[st
     await toolchain.provide("helm")
     await run(toolchain.path("helm"), "package", *sources, "--destination", str(directory), environment=environment)
     await run(toolchain.path("helm"), "repo", "index", str(directory), environment=environment)
+
+
+async def rights(chart: str, toolchain: Toolchain, version: str, environment: Mapping[str, str]) -> str:
+    """Return what one of our charts grants in a cluster of that Kubernetes version, as YAML. Raises `LabError`."""
+    templates = [f"--show-only=templates/{name}" for name in RIGHTS[chart]]
+    options = [f"--namespace={OPERATOR_NAMESPACE}", f"--kube-version={version}", *templates]
+    return await run(toolchain.path("helm"), "template", chart, str(OURS / chart), *options, environment=environment)
 
 
 @contextlib.asynccontextmanager

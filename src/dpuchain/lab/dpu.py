@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dpuchain.lab import containers, node
 from dpuchain.lab.cgroups import ControlGroup
+from dpuchain.lab.cluster import SERVICE_ADDRESS
 from dpuchain.lab.openvswitch import OpenVSwitch
 from dpuchain.lab.process import Command, Process, run, tail
 
@@ -27,12 +28,18 @@ HOLDER = "sleep"
 PRIVATE_MOUNTS = f"""
 set -e
 mkdir -p /var/lib/cni
+while umount --recursive --lazy /run/netns 2>/dev/null; do :; done
 for place in /run /var/log; do mount -t tmpfs dpuchain "$place"; done
+mount --make-shared /run
 mount --bind "$1" /var/lib/cni
+mkdir /run/openvswitch /run/cni
+mount --bind "$2" /run/openvswitch
+mount --bind "$3" /run/cni
 exec {HOLDER} infinity
 """
 """containerd and kubelet keep sockets, results and links in fixed places; each DPU has these to itself: one process holds them, the others
-share its mount namespace.
+share its mount namespace. What containers are given of it is where a DPU has it: Open vSwitch's sockets in /run/openvswitch, and network
+namespaces in /run/netns, which containers see come and go.
 
 All but the CNI's results vanish with that process and with those that share its mounts, as at a reboot. So do the mounts of its pods.
 """
@@ -55,6 +62,7 @@ class Dpu:
         self.containerd: Process | None = None
         self.kubelet: Process | None = None
         self._toolchain = toolchain
+        self._server = ""
         self._group = ControlGroup(f"{control_group}/{self.name}")
 
     @property
@@ -72,10 +80,17 @@ class Dpu:
         self.directory.mkdir(parents=True, exist_ok=True)
         await asyncio.gather(self.switch.start(), self._start_containerd(image))
 
-    async def join(self, cluster: Cluster) -> None:
-        """Start the kubelet, which makes the Node in the cluster; returns as soon as it runs, not when the Node is Ready."""
+    async def join(self, cluster: Cluster, *, bare: bool = False) -> None:
+        """Start the kubelet, which makes the Node in the cluster; returns as soon as it runs, not when the Node is Ready.
+
+        A `bare` one has Multus, but not our CNI plugin.
+        """
         await self._toolchain.provide("kubelet", "multus")
         self._write_cni(cluster)
+        if not bare:
+            self._write_plugin()
+        self._server = cluster.server.removeprefix("https://")
+        await self._serve_kubernetes()
         user = f"system:node:{self.name}"
         kubeconfig = cluster.write_kubeconfig(self.directory / "kubelet.kubeconfig", user, ("system:nodes",))
         configuration = self.directory / "kubelet.json"
@@ -102,7 +117,7 @@ class Dpu:
     async def boot(self) -> None:
         """Start again what `crash` has ended."""
         shutil.rmtree(containers.state(self.directory))  # in memory, on a machine of its own
-        await asyncio.gather(self.switch.start(), self._start_pods_again())
+        await asyncio.gather(self.switch.start(), self._serve_kubernetes(), self._start_pods_again())
 
     async def _start_pods_again(self) -> None:
         assert self.mounts is not None, "has been started"
@@ -114,15 +129,39 @@ class Dpu:
         await self._listens(self.containerd)
         self.kubelet.start_again()
 
+    async def _serve_kubernetes(self) -> None:
+        """In the place of kube-proxy: the service `kubernetes`, for pods on the DPU's own network and on networks of theirs."""
+        translate = f"-d {SERVICE_ADDRESS}/32 -p tcp --dport 443 -j DNAT --to-destination {self._server}"
+        pods = f"10.244.{self.number}.0/24"
+        rules = ["*nat", *(f"-A {chain} {translate}" for chain in ("PREROUTING", "OUTPUT"))]
+        rules += [f"-A POSTROUTING -s {pods} ! -d {pods} -j MASQUERADE", "COMMIT\n"]
+        inside = ("nsenter", f"--net=/run/netns/{self.namespace}")
+        await run(*inside, "iptables-restore", stdin="\n".join(rules).encode())
+        await run(*inside, "ip", "route", "replace", f"{SERVICE_ADDRESS}/32", "dev", "eth0")
+        await run(*inside, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+
     def log_tails(self) -> dict[str, str]:
         """Return the end of each log, by file name."""
         return {log.name: tail(log) for log in sorted(self.directory.glob("*.log"))}
 
     async def _start_containerd(self, image: Path) -> None:
-        results, temporary = self.directory / "cni" / "results", self.directory / "tmp"
+        results, plugins, temporary = self.directory / "cni" / "results", self.directory / "cni" / "bin", self.directory / "tmp"
         results.mkdir(parents=True)
+        plugins.mkdir()
         temporary.mkdir()
-        holder = ["unshare", "--mount", "--propagation", "private", "sh", "-c", PRIVATE_MOUNTS, "mounts", str(results)]
+        holder = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            PRIVATE_MOUNTS,
+            "mounts",
+            str(results),
+            str(self.directory),
+            str(plugins),
+        ]
         self.mounts = Process.start(Command(f"{self.name}/mounts", holder, namespace=self.namespace), self.directory / "mounts.log")
         await _holds_mounts(self.mounts)
         configuration = self.directory / "containerd.toml"
@@ -131,6 +170,10 @@ class Dpu:
         command = Command(f"{self.name}/containerd", arguments, environment, self.namespace, self.mounts, self._group)
         self.containerd = Process.start(command, self.directory / "containerd.log")
         await self._listens(self.containerd)
+        await self.load(image)
+
+    async def load(self, image: Path) -> None:
+        """Give containerd an image, from an OCI archive."""
         await run("ctr", f"--address={self._socket}", "--namespace=k8s.io", "images", "import", "--snapshotter=native", str(image))
 
     @property
@@ -144,18 +187,20 @@ class Dpu:
         """Fill the directories of CNI plugins and configurations; containerd takes up the latter as soon as it appears."""
         cni = self.directory / "cni"
         for folder in ("bin", "net.d"):
-            (cni / folder).mkdir(parents=True, exist_ok=True)
+            (cni / folder).mkdir(exist_ok=True)
         for plugin in PLUGINS:
             (cni / "bin" / plugin).symlink_to(DEBIAN_PLUGINS / plugin)
         (cni / "bin" / "multus").symlink_to(self._toolchain.path("multus"))
-        ours = cni / "bin" / "dpuchain-cni"
+        (cni / "default.conf").write_text(json.dumps(node.default_network(self.directory, self.number)))
+        kubeconfig = cluster.write_kubeconfig(cni / "multus.kubeconfig", f"multus-{self.name}", ("system:masters",))
+        (cni / "net.d" / "00-multus.conf").write_text(json.dumps(node.multus(self.directory, kubeconfig)))
+
+    def _write_plugin(self) -> None:
+        ours = self.directory / "cni" / "bin" / "dpuchain-cni"
         # The interpreter itself, isolated and without site: a search for it, or its packages, would cost more than the call.
         source = Path(__file__).parents[1] / "cni" / "plugin.py"
         ours.write_text(node.launcher([sys.executable, "-IS", str(source)], {"DPUCHAIN_CNI_SOCKET": str(self.cni_socket)}))
         ours.chmod(0o755)
-        (cni / "default.conf").write_text(json.dumps(node.default_network(self.directory, self.number)))
-        kubeconfig = cluster.write_kubeconfig(cni / "multus.kubeconfig", f"multus-{self.name}", ("system:masters",))
-        (cni / "net.d" / "00-multus.conf").write_text(json.dumps(node.multus(self.directory, kubeconfig)))
 
 
 async def _holds_mounts(process: Process) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any
+
+from dpuchain.lab.oci import add_file, write_archive
 
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "localhost/busybox:1"
@@ -17,41 +16,7 @@ IMAGE = "localhost/busybox:1"
 
 def write_image(path: Path) -> None:
     """Write the image as an OCI archive that `ctr images import` takes. Its default command sleeps, so it serves as the pause image too."""
-    layer = _layer()
-    blobs: dict[str, bytes] = {}
-
-    def add(content: bytes) -> tuple[str, int]:
-        digest = hashlib.sha256(content).hexdigest()
-        blobs[digest] = content
-        return f"sha256:{digest}", len(content)
-
-    layer_digest, layer_size = add(layer)
-    config = {
-        "architecture": _architecture(),
-        "os": "linux",
-        "config": {"Cmd": ["/bin/sleep", "2147483647"], "Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
-    }
-    config_digest, config_size = add(_json(config))
-    kind = "application/vnd.oci.image"
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": f"{kind}.manifest.v1+json",
-        "config": {"mediaType": f"{kind}.config.v1+json", "digest": config_digest, "size": config_size},
-        "layers": [{"mediaType": f"{kind}.layer.v1.tar", "digest": layer_digest, "size": layer_size}],
-    }
-    manifest_digest, manifest_size = add(_json(manifest))
-    entry = {
-        "mediaType": f"{kind}.manifest.v1+json",
-        "digest": manifest_digest,
-        "size": manifest_size,
-        "annotations": {"io.containerd.image.name": IMAGE, "org.opencontainers.image.ref.name": IMAGE.rpartition(":")[2]},
-    }
-    with tarfile.open(path, "w") as archive:
-        _add_file(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-        _add_file(archive, "index.json", _json({"schemaVersion": 2, "manifests": [entry]}))
-        for digest, content in blobs.items():
-            _add_file(archive, f"blobs/sha256/{digest}", content)
+    write_archive(path, IMAGE, [_layer()], {"Cmd": ["/bin/sleep", "2147483647"], "Env": ["PATH=/bin"]}, architecture())
 
 
 def _layer() -> bytes:
@@ -63,9 +28,9 @@ def _layer() -> bytes:
             entry = tarfile.TarInfo(directory)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(entry)
-        _add_file(archive, "bin/busybox", BUSYBOX.read_bytes(), mode=0o755)
-        _add_file(archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
-        _add_file(archive, "etc/group", b"root:x:0:\n")
+        add_file(archive, "bin/busybox", BUSYBOX.read_bytes(), mode=0o755)
+        add_file(archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
+        add_file(archive, "etc/group", b"root:x:0:\n")
         for applet in applets:
             if applet != "busybox":
                 link = tarfile.TarInfo(f"bin/{applet}")
@@ -74,16 +39,7 @@ def _layer() -> bytes:
     return buffer.getvalue()
 
 
-def _add_file(archive: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(content), mode
-    archive.addfile(entry, io.BytesIO(content))
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()
-
-
-def _architecture() -> str:
+def architecture() -> str:
+    """This machine's, by the name that images have for it."""
     # Debian's amd64 and arm64 are OCI's names too.
     return subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True).stdout.strip()

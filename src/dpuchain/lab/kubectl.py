@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,19 @@ class Kubectl:
         """Apply objects on the server side."""
         content = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         await self("apply", "--server-side", "--field-manager=dpuchain-lab", "--filename=-", stdin=content.encode())
+
+    async def until_established(self) -> None:
+        """Wait until the kinds of all definitions can be used.
+
+        `kubectl wait` takes a definition that has no conditions yet, as in its first milliseconds, for a failure.
+        """
+        async with asyncio.timeout(TIMEOUT):
+            while True:
+                listing = json.loads(await self("get", "customresourcedefinitions", "--output=json"))["items"]
+                states = [{c["type"]: c["status"] for c in item.get("status", {}).get("conditions") or []} for item in listing]
+                if all(state.get("Established") == "True" for state in states):
+                    return
+                await asyncio.sleep(0.1)
 
     async def patch_status(self, kind: str, name: str, status: dict[str, Any]) -> None:
         """Set fields of the status of an object in the operator's namespace."""

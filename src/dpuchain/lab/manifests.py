@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Manifest = dict[str, Any]
 
-ASKING, PRIORITY = (Path(__file__).parents[3] / "deploy" / name for name in ("asking.yaml", "priority.yaml"))
+PRIORITY = Path(__file__).parents[3] / "deploy" / "charts" / "dpuchain-dpu" / "templates" / "priority.yaml"
 NETWORK = "mybrsfc"
 """The network that the document's interfaces name."""
 NAMESPACE: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
@@ -33,12 +33,7 @@ def host_definitions() -> list[Manifest]:
 
 def dpu_definitions() -> list[Manifest]:
     """Return what each DPU cluster gets first: its kinds, Multus' kind and the operator's namespace."""
-    return [*manifests(DPU_KINDS), _network_attachment_definition(), NAMESPACE]
-
-
-def asking() -> list[Manifest]:
-    """Return who may ask the agents, for each DPU cluster."""
-    return list(yaml.safe_load_all(ASKING.read_text()))
+    return [*manifests(DPU_KINDS), network_attachment_definition(), NAMESPACE]
 
 
 def priorities() -> list[Manifest]:
@@ -73,7 +68,7 @@ def _manifest(resource: Resource[Any], name: str, **content: object) -> Manifest
     return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, **content}
 
 
-def _network_attachment_definition() -> Manifest:
+def network_attachment_definition() -> Manifest:
     """Return the definition of the kind that Multus reads, as its working group specifies it."""
     resource = NETWORK_ATTACHMENT_DEFINITION
     config = {"type": "string", "description": "CNI configuration, as JSON."}

@@ -39,7 +39,7 @@ path = {text(directory / "containerd" / "opt")}
 [{cri}]
 sandbox_image = "{IMAGE}"
 restrict_oom_score_adj = true
-netns_mounts_under_state_dir = true
+netns_mounts_under_state_dir = false
 disable_tcp_service = true
 
 [{cri}.containerd]
@@ -93,7 +93,12 @@ def default_network(directory: Path, number: int) -> dict[str, Any]:
 
     One plugin and no list: Multus 4.2.2 loses most of a list's fields on the way from ADD to DEL, `ipam.ranges` among them.
     """
-    ipam = {"type": "host-local", "ranges": [[{"subnet": f"10.244.{number}.0/24"}]], "dataDir": str(directory / "cni" / "ipam")}
+    ipam = {
+        "type": "host-local",
+        "ranges": [[{"subnet": f"10.244.{number}.0/24"}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": str(directory / "cni" / "ipam"),
+    }
     return {"cniVersion": CNI_VERSION, "name": "default", "type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}
 
 

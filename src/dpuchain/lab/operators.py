@@ -7,9 +7,10 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
+from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.chain.report import AGENT_PORT
 from dpuchain.lab import charts
-from dpuchain.lab.cluster import ADMINISTRATORS, AGENTS
+from dpuchain.lab.cluster import AGENTS
 from dpuchain.lab.openvswitch import BRIDGE
 from dpuchain.lab.ports import ReservedPort
 from dpuchain.lab.probes import answers
@@ -38,13 +39,18 @@ class Operators:
 
     async def start(self, repository: Path) -> None:
         """Serve the chart repository and start all processes; returns at once."""
-        mirror = await self._exit.enter_async_context(charts.serve(repository))
         rack = self._rack
-        self._start_host(mirror)
+        await self.start_host(repository)
         for name in rack.shape.cluster_names:
             self._start_controller("dpu", rack.clusters[name], [])
         for dpu in rack.dpus:
             self._start_agent(dpu, rack.cluster_of(dpu))
+
+    async def start_host(self, repository: Path) -> None:
+        """Serve the chart repository and start the host controller alone; returns at once."""
+        rack, mirror = self._rack, await self._exit.enter_async_context(charts.serve(repository))
+        helm = [f"--helm={rack.layout.tools / 'helm'}", f"--chart-mirror={charts.REPOSITORY}={mirror}"]
+        self._start_controller("host", rack.host, helm, charts.helm_environment(rack.layout.root / "helm"))
 
     async def until_ready(self) -> None:
         """Wait until each says on its health address that it is ready. Raises `ProcessDied`, `NotReady`."""
@@ -62,14 +68,9 @@ class Operators:
         url = f"http://{self._health[process.name]}/readyz"
         await process.until(lambda: answers(url), f"ready ({url})", READY_TIMEOUT)
 
-    def _start_host(self, mirror: str) -> None:
-        rack = self._rack
-        helm = [f"--helm={rack.layout.tools / 'helm'}", f"--chart-mirror={charts.REPOSITORY}={mirror}"]
-        self._start_controller("host", rack.host, helm, charts.helm_environment(rack.layout.root / "helm"))
-
     def _start_controller(self, kind: str, cluster: Cluster, options: list[str], environment: dict[str, str] | None = None) -> None:
         name = f"dpuchain-{kind}"
-        kubeconfig = cluster.write_kubeconfig(cluster.directory / f"{name}.kubeconfig", name, (ADMINISTRATORS,))
+        kubeconfig = cluster.write_kubeconfig(cluster.directory / f"{name}.kubeconfig", *_account(name))
         with ReservedPort(cluster.address) as port:  # the address is the rack's own: nobody else takes the port once it is free
             health = f"{cluster.address}:{port.number}"
         arguments = [f"--kubeconfig={kubeconfig}", f"--health-address={health}", *options]
@@ -77,8 +78,8 @@ class Operators:
         self._start(command, cluster.directory / f"{name}.log", health)
 
     def _start_agent(self, dpu: Dpu, cluster: Cluster) -> None:
-        user = f"dpuchain-agent-{dpu.name}"
-        kubeconfig = cluster.write_kubeconfig(dpu.directory / "agent.kubeconfig", user, (ADMINISTRATORS, AGENTS))
+        user, groups = _account("dpuchain-agent")
+        kubeconfig = cluster.write_kubeconfig(dpu.directory / "agent.kubeconfig", user, (*groups, AGENTS))
         health = f"{dpu.address}:{HEALTH_PORT}"
         arguments = [
             f"--kubeconfig={kubeconfig}",
@@ -97,6 +98,11 @@ class Operators:
     def _start(self, command: Command, log: Path, health: str) -> None:
         self._health[command.name] = health
         self.processes.append(Process.start(command, log))
+
+
+def _account(name: str) -> tuple[str, tuple[str, ...]]:
+    """The user and the groups that a pod with this service account is to the API server, so that it has the rights that our charts give."""
+    return f"system:serviceaccount:{OPERATOR_NAMESPACE}:{name}", ("system:serviceaccounts", f"system:serviceaccounts:{OPERATOR_NAMESPACE}")
 
 
 def _agent(dpu: Dpu) -> str:

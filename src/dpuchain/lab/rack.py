@@ -36,9 +36,11 @@ class Rack:
 
     `build` raises everything that is not ours, `operate` starts dpuchain, `until_ready` waits for both. Nothing takes it all down in good
     order, since nothing of it is worth keeping: `remains.remove` ends and removes whatever carries the rack's identity.
+
+    The DPU clusters of a `bare` rack have nothing of ours, and its DPUs no CNI plugin of ours: that is for our chart to bring.
     """
 
-    def __init__(self, layout: Layout, shape: Shape, toolchain: Toolchain, report: Report = lambda _: None) -> None:
+    def __init__(self, layout: Layout, shape: Shape, toolchain: Toolchain, report: Report = lambda _: None, *, bare: bool = False) -> None:
         self.layout = layout
         self.shape = shape
         self.network = Network(layout.identity)
@@ -47,6 +49,7 @@ class Rack:
         self.operators: Operators | None = None
         self._toolchain = toolchain
         self._report = report
+        self._bare = bare
 
     @property
     def host(self) -> Cluster:
@@ -81,7 +84,7 @@ class Rack:
             group.create_task(self._register(prepared))
             for dpu in self.dpus:
                 group.create_task(self._join(dpu, image, prepared[self.cluster_of(dpu).name]))
-            group.create_task(charts.package(self._charts, self._toolchain, charts.helm_environment(self.layout.root / "helm")))
+            group.create_task(charts.package(self._charts, self._toolchain, self._helm))
 
     async def operate(self) -> None:
         """Start dpuchain's processes."""
@@ -148,6 +151,14 @@ class Rack:
     def _charts(self) -> Path:
         return self.layout.root / "charts"
 
+    @property
+    def _version(self) -> str:
+        return GROUPS["kubernetes"].version()
+
+    @property
+    def _helm(self) -> dict[str, str]:
+        return charts.helm_environment(self.layout.root / "helm")
+
     def _plan(self) -> None:
         """Make the parts as objects, which needs the management network's addresses."""
         address, identity = self.network.management, self.layout.identity
@@ -167,20 +178,23 @@ class Rack:
         cluster.write_kubeconfig(self.layout.kubeconfig(name), "admin", (ADMINISTRATORS,))
         self._report(f"{name}: API server is ready")
         kubectl = self.kubectl(name)
+        if self._bare and not is_host:
+            await kubectl.apply([manifests.network_attachment_definition()])
+            return
         definitions = manifests.host_definitions() if is_host else manifests.dpu_definitions()
         await kubectl.apply(definitions)
-        await kubectl("wait", "--for=condition=Established", "customresourcedefinition", "--all", "--timeout=30s")
-        own = [manifests.operator_configuration()] if is_host else [manifests.network(), *manifests.asking()]
-        await kubectl.apply([*own, *manifests.priorities()])
+        await kubectl.until_established()
+        await kubectl.apply([manifests.operator_configuration()] if is_host else [manifests.network()])
+        rights = await charts.rights("dpuchain" if is_host else "dpuchain-dpu", self._toolchain, self._version, self._helm)
+        await kubectl("apply", "--server-side", "--field-manager=dpuchain-lab", "--filename=-", stdin=rights.encode())
 
     async def _register(self, prepared: dict[str, asyncio.Task[None]]) -> None:
         """Tell the host cluster of the DPU clusters, with the rights of an administrator there as DPF does."""
         await asyncio.gather(*prepared.values())
-        version = GROUPS["kubernetes"].version()
         objects = []
         for name in self.shape.cluster_names:
             connection = self.clusters[name].connection("dpuchain-host", (ADMINISTRATORS,))
-            objects += manifests.dpu_cluster(name, version, connection.kubeconfig(name))
+            objects += manifests.dpu_cluster(name, self._version, connection.kubeconfig(name))
         kubectl = self.kubectl(HOST)
         await kubectl.apply(objects)
         for name in self.shape.cluster_names:
@@ -193,7 +207,7 @@ class Rack:
         self._report(f"{dpu.name}: Open vSwitch and containerd are up")
         await asyncio.wait([prepared])
         if not prepared.cancelled() and not prepared.exception():
-            await dpu.join(self.cluster_of(dpu))
+            await dpu.join(self.cluster_of(dpu), bare=self._bare)
 
     async def _nodes_ready(self, cluster: str) -> None:
         await self.clusters[cluster].until_ready()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dpuchain.lab.openvswitch import OpenVSwitch
 
 
+ASKING = "deploy/charts/dpuchain-dpu/templates/asking.yaml"
 PLURALS = {"ServiceAccount": "serviceaccounts", "ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings"}
 
 
@@ -90,7 +91,7 @@ async def rights(client: Client, pytestconfig: pytest.Config) -> None:
     with suppress(AlreadyExists):
         await client.create(NAMESPACE, Metadata(metadata=ObjectMeta(name=OPERATOR_NAMESPACE)))
     query = {"fieldManager": "tests", "force": "true"}
-    for item in yaml.safe_load_all((pytestconfig.rootpath / "deploy" / "asking.yaml").read_text()):
+    for item in yaml.safe_load_all((pytestconfig.rootpath / ASKING).read_text()):
         root = "/api" if item["apiVersion"] == "v1" else "/apis"
         folder = f"namespaces/{OPERATOR_NAMESPACE}/" if "namespace" in item["metadata"] else ""
         path = f"{root}/{item['apiVersion']}/{folder}{PLURALS[item['kind']]}/{item['metadata']['name']}"

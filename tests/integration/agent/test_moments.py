@@ -62,7 +62,8 @@ class Node:
         self.status = Status(client, self.objects, clock)
         self.switch = Switch(dpu, self.objects, Contact(client, self.objects, clock), lambda _: None, clock)
         self._changed = asyncio.Event()
-        self.objects.subscribe(self._changed.set, self._changed.set)
+        for cache in self.objects:
+            cache.subscribe(lambda _: self._changed.set())
         self.database.subscribe(self._changed.set)
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -110,8 +111,10 @@ async def node(client: Client, namespace: str, tmp_path: Path) -> AsyncIterator[
         await world.add_physical(name)
     await world.add_chain("c", ("p0", "p1"))
     await found.until(lambda: len(found.objects.interfaces) == 3 and len(found.objects.chains) == 1)
-    while not all(verdict.problems == () for verdict in found.switch.evidence.verdicts.values()) or not found.switch.evidence.verdicts:
-        await found.switch.reconcile("")
+    await found.switch.reconcile("")
+    await found.until(lambda: all(row.ofport for row in found.database.bridges()["br-sfc"].values()))
+    await found.switch.reconcile("")
+    assert all(verdict.problems == () for verdict in found.switch.evidence.verdicts.values())
     yield found
     for item in (*found.objects.chains, *found.objects.interfaces):
         kind: Any = SERVICE_CHAIN if item in tuple(found.objects.chains) else SERVICE_INTERFACE

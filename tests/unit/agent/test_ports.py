@@ -74,7 +74,7 @@ def test_link_is_up_down_or_not_known(state: str, up: bool | None) -> None:
 
 def test_observed_port_has_mark_error_and_mtu() -> None:
     seen = observed(row("p0", "ns/p0", ofport=-1, error="No such device", mtu=9216))
-    assert seen == ObservedPort("p0", None, "ns/p0", "No such device", True, 9216)
+    assert seen == ObservedPort("p0", None, "ns/p0", "No such device", link_up=True, mtu=9216, set_up=True)
     assert observed(row("p0")).error is None
     assert observed(row("p0")).dpf_id is None
 

@@ -188,9 +188,17 @@ def test_a_port_that_cannot_be_used_is_left_out(broken: ObservedPort, text: str)
     assert interface_problem(interface("p1"), there) == text
 
 
-def test_a_link_that_is_down_stays_connected() -> None:
-    there = world([interface("p0"), interface("p1")], [port("p0"), port("p1", 2, link_up=False)])
-    text = "interface p1: link is down; check the cable, or bring the device at its other end up"
+@pytest.mark.parametrize(
+    ("set_up", "remedy"),
+    [
+        (True, "check the cable, or bring the device at its other end up"),
+        (None, "check the cable, or bring the device at its other end up"),
+        (False, "the device itself was set down: ip link set p1 up"),
+    ],
+)
+def test_a_link_that_is_down_stays_connected(set_up: bool | None, remedy: str) -> None:
+    there = world([interface("p0"), interface("p1")], [port("p0"), port("p1", 2, link_up=False, set_up=set_up)])
+    text = f"interface p1: link is down; {remedy}"
     result = one(chain(("p0", "p1")), there)
     assert result.problems == (text,)
     assert numbers(result) == ((1, 2),)

@@ -92,6 +92,16 @@ def test_conflicts_end_with_1(world: Path, tmp_path: Path) -> None:
     assert "DPUServiceInterface dpf-operator-system/p0, DPUServiceInterface dpf-operator-system/second in DPUCluster" in result.output
 
 
+def test_one_service_id_of_two_services_is_a_conflict_with_its_nodes(world: Path, tmp_path: Path) -> None:
+    source = {"repoURL": "https://charts.example", "version": "1.0.0", "chart": "c"}
+    services = [manifest("DPUService", name, {"helmChart": {"source": source}, "serviceID": "fw"}) for name in ("fw", "ids")]
+    result = run("-f", write(tmp_path / "services.yaml", *services), "--against", world, width=1000)
+    assert result.exit_code == 1
+    where = f"in DPUCluster {NAMESPACE}/north on nodes dpu-000, dpu-001, dpu-002 and 318 more"
+    assert f"DPUService {NAMESPACE}/fw, DPUService {NAMESPACE}/ids {where}: DPUServices" in result.output
+    assert result.output.count("Helm release") == 1, "the other's is not installed"
+
+
 def test_conflict_that_stands_is_told_of_what_is_applied_and_not_of_anything_else(world: Path, tmp_path: Path) -> None:
     write(world / "second.yaml", interface("second", "p0"))
     assert run("-f", write(tmp_path / "again.yaml", interface("second", "p0")), "--against", world).exit_code == 1

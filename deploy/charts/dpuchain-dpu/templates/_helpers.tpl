@@ -1,0 +1,46 @@
+{{- define "dpuchain.labels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "dpuchain.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* All processes keep their Leases and settings in this one namespace, which is DPF's: api/names.py. */}}
+{{- define "dpuchain.namespace" -}}
+{{- if ne .Release.Namespace "dpf-operator-system" }}
+{{- fail (printf "dpuchain works in namespace dpf-operator-system, not in %s: helm install --namespace dpf-operator-system --create-namespace" .Release.Namespace) }}
+{{- end }}
+{{- end }}
+
+{{- define "dpuchain.pod" -}}
+serviceAccountName: dpuchain-{{ .component }}
+priorityClassName: {{ .values.priorityClassName }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{- define "dpuchain.probes" -}}
+livenessProbe:
+  httpGet: {path: /healthz, port: health}
+  periodSeconds: 10
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: health}
+  periodSeconds: 5
+startupProbe:
+  httpGet: {path: /healthz, port: health}
+  periodSeconds: 2
+  failureThreshold: 30
+{{- end }}

@@ -1,0 +1,94 @@
+"""Our charts are what Helm and the API server take, and wrong values are named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.integration.deploy.conftest import CHARTS, Helm, apply
+
+from dpuchain.api.names import OPERATOR_NAMESPACE
+from dpuchain.kube.client import Client
+from dpuchain.lab.charts import OURS
+from dpuchain.lab.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OFF = {
+    "dpuchain": ("crds.install=false", "admission.enabled=false", "deployInCluster.enabled=false", "networkPolicy.enabled=false"),
+    "dpuchain-dpu": ("crds.install=false", "network.create=false"),
+}
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+async def test_helm_finds_nothing_wrong(helm: Helm, chart: str) -> None:
+    said = await helm("lint", "--strict", str(OURS / chart), f"--namespace={OPERATOR_NAMESPACE}")
+    assert "1 chart(s) linted, 0 chart(s) failed" in said
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+@pytest.mark.parametrize("off", [False, True], ids=["all", "all-off"])
+async def test_api_server_knows_every_field(helm: Helm, client: Client, chart: str, off: bool) -> None:
+    options = [f"--set={option}" for option in OFF[chart]] if off else []
+    items = await helm.rendered(chart, *options)
+    await apply(client, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}])
+    await apply(client, items, dry_run=True)
+    kinds = [item["kind"] for item in items]
+    assert ("CustomResourceDefinition" in kinds) != off
+    assert all(item["metadata"].get("namespace", OPERATOR_NAMESPACE) == OPERATOR_NAMESPACE for item in items)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+async def test_kinds_outlive_their_release(helm: Helm, chart: str) -> None:
+    definitions = [item for item in await helm.rendered(chart) if item["kind"] == "CustomResourceDefinition"]
+    assert definitions
+    assert all(item["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for item in definitions)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+async def test_other_namespaces_are_refused_with_the_remedy(helm: Helm, chart: str) -> None:
+    with pytest.raises(LabError, match="works in namespace dpf-operator-system, not in elsewhere: helm install --namespace"):
+        await helm.rendered(chart, "--namespace=elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("chart", "value", "words"),
+    [
+        ("dpuchain", "admission.failurePolicy=Maybe", "failurePolicy"),
+        ("dpuchain", "host.replicas=none", "replicas"),
+        ("dpuchain", "host.replicas=0", "replicas"),
+        ("dpuchain", "host.loglevel=debug", "loglevel"),
+        ("dpuchain", "image.pullPolicy=Sometimes", "pullPolicy"),
+        ("dpuchain-dpu", "controller.maxUnavailable=many", "maxUnavailable"),
+        ("dpuchain-dpu", "controller.restartDeadline=0", "restartDeadline"),
+        ("dpuchain-dpu", "agent.portType=tap", "portType"),
+        ("dpuchain-dpu", "agent.bridges=br-sfc", "bridges"),
+    ],
+)
+async def test_wrong_values_are_named(helm: Helm, chart: str, value: str, words: str) -> None:
+    with pytest.raises(LabError, match=words):
+        await helm.rendered(chart, f"--set={value}")
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+async def test_every_container_is_confined_and_bounded(helm: Helm, chart: str) -> None:
+    """The agent aside, which is root on its DPU, none is root; none can write its own files, or take all of a node's memory."""
+    for owner, pod, container in containers(await helm.rendered(chart)):
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert "memory" in container["resources"]["limits"]
+        if owner != "dpuchain-agent":
+            assert pod["securityContext"]["runAsNonRoot"]
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def containers(items: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Whose each container is, its pod, and itself."""
+    for item in items:
+        pod = item.get("spec", {}).get("template", {}).get("spec", {})
+        for container in [*pod.get("initContainers", []), *pod.get("containers", [])]:
+            yield item["metadata"]["name"], pod, container
