@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import yaml
 
 from bench.clusters import Requests, define, put, requests
 from bench.fleet import objects
@@ -25,11 +26,12 @@ from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.kube.client import Client
 from dpuchain.lab.cluster import ADMINISTRATORS, Cluster
-from dpuchain.lab.manifests import dpu_cluster, dpu_definitions, host_definitions, operator_configuration, priorities
+from dpuchain.lab.manifests import dpu_cluster, dpu_definitions, host_definitions, operator_configuration
 from dpuchain.lab.ports import ReservedPort
 from dpuchain.lab.process import Command, Process
 from dpuchain.lab.toolchain import Toolchain
 
+PRIORITY = Path(__file__).parents[2] / "deploy" / "priority.yaml"
 SERVICE_ACCOUNTS = "system:serviceaccounts"
 NODES_AT_ONCE = 16
 AGENTS_OF_A_PROCESS = 250
@@ -61,7 +63,7 @@ class Plant:
         await define(self.host, host_definitions())
         await define(self.dpu, dpu_definitions())
         await _bind_service_accounts(self.dpu)
-        for manifest in priorities():
+        for manifest in yaml.safe_load_all(PRIORITY.read_text()):
             await put(self.dpu, manifest, path=f"/apis/{manifest['apiVersion']}/{manifest['kind'].lower()}s")
         connection = self.clusters["cluster-1"].connection("dpuchain-host", (ADMINISTRATORS,))
         secret, cluster = dpu_cluster("cluster-1", "v1.36.2", connection.kubeconfig("cluster-1"))

@@ -51,6 +51,8 @@ class Ear:
                 frame, (device, *_) = self._socket.recvfrom(2048)
             except TimeoutError:
                 continue
+            if not device:  # it went before it could be named, as a pod's does
+                continue
             if len(frame) < HEADER.size + BODY.size or HEADER.unpack_from(frame)[2] != ETHERTYPE:
                 continue
             mark, stream, _number = BODY.unpack_from(frame, HEADER.size)

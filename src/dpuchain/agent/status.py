@@ -18,7 +18,7 @@ from dpuchain.kube.errors import NotFound
 from dpuchain.kube.writes import StatusReporter, remove_finalizer
 from dpuchain.runtime.clock import Clock
 
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 0.15
 """How long something may be wrong with an object before that is told, if nothing has been told of the object as it is now. What is made
 anew is whole a moment later, and one write says so.
 """

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 OURS = Path(__file__).parents[3] / "deploy" / "charts"
-RIGHTS = {"dpuchain": ("rights.yaml",), "dpuchain-dpu": ("rights.yaml", "asking.yaml")}
-"""Our charts, and the templates of each that say who may do what."""
+RIGHTS = {"dpuchain": ("rights.yaml", "priority.yaml"), "dpuchain-dpu": ("rights.yaml", "asking.yaml", "priority.yaml")}
+"""Our charts, and the templates of each that say who may do what, and how much of it at once."""
 REPOSITORY = "https://helm.ngc.nvidia.com/nvidia/doca"
 """The repository that the document's DPUService names."""
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from dpuchain.api.crds import DPU_KINDS, HOST_KINDS, manifests
 from dpuchain.api.kinds import DPF_OPERATOR_CONFIG, DPU_CLUSTER, NETWORK_ATTACHMENT_DEFINITION, SECRET
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
 
     Manifest = dict[str, Any]
 
-PRIORITY = Path(__file__).parents[3] / "deploy" / "charts" / "dpuchain-dpu" / "templates" / "priority.yaml"
 NETWORK = "mybrsfc"
 """The network that the document's interfaces name."""
 NAMESPACE: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
@@ -34,11 +30,6 @@ def host_definitions() -> list[Manifest]:
 def dpu_definitions() -> list[Manifest]:
     """Return what each DPU cluster gets first: its kinds, Multus' kind and the operator's namespace."""
     return [*manifests(DPU_KINDS), network_attachment_definition(), NAMESPACE]
-
-
-def priorities() -> list[Manifest]:
-    """Return how an API server shares itself out between dpuchain's service accounts and everybody else."""
-    return list(yaml.safe_load_all(PRIORITY.read_text()))
 
 
 def operator_configuration() -> Manifest:

@@ -1,4 +1,4 @@
-"""By what the chart says of priorities, a leader that asks an API server for too much still renews its Lease, and agents wait elsewhere."""
+"""With deploy/priority.yaml an API server that is asked for too much by a leader still renews its Lease; agents wait elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import msgspec
 import pytest
+import yaml
 
 from dpuchain.api.kinds import LEASE
 from dpuchain.api.meta import ObjectKey
@@ -17,7 +18,6 @@ from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.kube.client import APPLY_PATCH, Client
 from dpuchain.kube.errors import AlreadyExists
 from dpuchain.kube.leases import Election
-from dpuchain.lab.manifests import priorities
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,9 +34,9 @@ APPLY = {"Content-Type": APPLY_PATCH}
 
 
 @pytest.fixture
-async def levels(client: Client) -> AsyncIterator[dict[str, str]]:
+async def levels(client: Client, pytestconfig: pytest.Config) -> AsyncIterator[dict[str, str]]:
     """The names of flow schemas by their uids, ours among them, which go with the test."""
-    ours = priorities()
+    ours = list(yaml.safe_load_all((pytestconfig.rootpath / "deploy" / "priority.yaml").read_text()))
     paths = [f"{FLOWS}/{item['kind'].lower()}s" for item in ours]
     for path, item in zip(paths, ours, strict=True):
         await client.request("POST", path, body=msgspec.json.encode(item))
