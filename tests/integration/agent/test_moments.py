@@ -78,8 +78,11 @@ class Node:
         await self.tell(subject)
 
     async def tell(self, subject: Subject) -> None:
+        """What was seen last of an object, however new it is."""
         self.status.evidence = self.switch.evidence
-        await self.status.reconcile(subject)
+        if (wait := await self.status.reconcile(subject)) is not None:
+            await asyncio.sleep(wait)
+            await self.status.reconcile(subject)
 
     def cached(self, subject: Subject) -> Any:
         return (self.objects.chains if subject.kind == "ServiceChain" else self.objects.interfaces).get(subject.key)
