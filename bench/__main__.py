@@ -82,7 +82,8 @@ def switching(rack: Rack) -> list[Figure]:
         _most(f"{dataplane.CHAINS} chains created at once → flows", together, 300),
         *_percentiles("flow deleted by another → back", repaired, 50, 50),
         Figure("chain deleted and made again at once: frames lost", max(plain), "", 40, len(plain)),
-        Figure("chain deleted, gone, and made again at once: frames lost", max(finalized), "", 40, len(finalized)),
+        # No goal: two writes to the API server lie between (bench/README.md), which are more than what a whole wire may lose.
+        Figure("chain deleted, seen to be gone, and made again: frames lost", max(finalized), "", runs=len(finalized)),
         Figure("port removed: frames after the acknowledgement", through_port, "", 0, acknowledged.REMOVALS),
         Figure("switch removed: frames after the acknowledgement", through_switch, "", 0, acknowledged.REMOVALS),
         Figure(at_rest, idle.percent_of_a_core, "% of a core", 0.2, rest.WINDOWS),
