@@ -168,13 +168,13 @@ async def test_bridge_that_is_removed_and_added_has_everything_again(world: Worl
     else:
         await world.switch.vsctl("del-br", "br-sfc")
         await world.until(lambda: "bridge br-sfc does not exist" in world.message(world.chains, "chain"), "told")
-        assert {world.ready(world.interfaces, name) for name in ("p0", "p1", "p2")} == {"False"}
+        await world.until(lambda: {world.ready(world.interfaces, name) for name in ("p0", "p1", "p2")} == {"False"}, "told of each")
         await world.switch.vsctl(*addition)
     await world.until_flows(right)
     await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready again")
     assert await world.numbers() == numbers
     assert counted()["port-deleted"] - before["port-deleted"] == 3
-    assert world.ready(world.interfaces, "p1") == "True"
+    await world.until(lambda: world.ready(world.interfaces, "p1") == "True", "its interfaces too")
 
 
 @pytest.fixture
