@@ -10,10 +10,12 @@ from pathlib import Path
 
 from bench.objects import NODE
 from bench.rack import Rack
+from dpuchain.api.names import OPERATOR_NAMESPACE
 
 SECONDS = 20.0
 WINDOWS = 3
-USER = f"dpuchain-agent-{NODE}"
+USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:dpuchain-agent"
+"""All agents of a cluster are one user."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Rest:
 
 
 def measure(rack: Rack) -> Rest:
-    """Look at the agent of dpu-1. Requests are all that its API server has written down of it, watches excepted."""
+    """Look at the agent of dpu-1. Requests are all that its API server has written down of agents, watches excepted."""
     windows = [_window(rack) for _ in range(WINDOWS)]
     return Rest(max(share for share, _ in windows), max(count for _, count in windows), rack.agent_resident_mebibytes(NODE))
 
