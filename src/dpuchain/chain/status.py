@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 
@@ -73,17 +73,17 @@ class Unready:
     cause: str
 
 
-def describe_unready(header: str, unready: Iterable[Unready]) -> str:
-    """The first ten of `unready`, in an order that does not change, and how many more there are."""
-    entries = list(unready)
+def describe_unready(header: str, unready: Collection[Unready], more: int = 0) -> str:
+    """The first ten of `unready`, in an order that does not change, and how many more there are, `more` of them not among these."""
     lines = [header]
-    for entry in nsmallest(LISTED, entries, key=lambda entry: entry.where):
+    for entry in nsmallest(LISTED, unready, key=lambda entry: entry.where):
         first, *others = entry.where
         lines.append(f"* {first}")
         lines += [f"  {line}" for line in others]
         lines += [f"  {line}" for line in entry.cause.splitlines()]
-    if len(entries) > LISTED:
-        lines.append(f"* and {len(entries) - LISTED} more")
+    more += max(len(unready) - LISTED, 0)
+    if more:
+        lines.append(f"* and {more} more")
     return "\n".join(lines)
 
 
@@ -171,8 +171,10 @@ def summarize_set(reconciled: str, ready: str, tally: Tally, *, problem: str | N
         first = pending(reconciled, f"{missing} objects are still to be written and {tally.surplus} to be deleted")
     else:
         first = good(reconciled, "" if tally.wanted else "no node is selected")
-    entries = (Unready((f"Object: {s.item}", f"Node: {s.node}"), s.cause or "") for s in tally.unready)
-    second = pending(ready, describe_unready(NOT_READY, entries)) if tally.unready else good(ready)
+    # Of the thousands that a set may have in one namespace, words are made only of those that are named.
+    first_ones = nsmallest(LISTED, tally.unready, key=lambda standing: standing.item)
+    entries = [Unready((f"Object: {s.item}", f"Node: {s.node}"), s.cause or "") for s in first_ones]
+    second = pending(ready, describe_unready(NOT_READY, entries, len(tally.unready) - len(entries))) if tally.unready else good(ready)
     return SetSummary(with_ready([first, second, *further]), tally.applied, tally.wanted - len(tally.unready))
 
 

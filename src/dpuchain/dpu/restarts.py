@@ -174,12 +174,15 @@ class Restarts:
 
     def _places(self, key: ObjectKey) -> list[Place]:
         """The nodes on which the set's chain concerns pods, or concerned some when their restart began."""
+        marked = (chain.spec.node for chain in self._objects.chains.by_index(RESTARTING, True))
+        nodes = {*self._objects.pods.index_values(BY_NODE), *marked, *(chain.spec.node for _, chain in self._written.values())}
         found = []
-        for cached in self._objects.chains.by_index(BY_SET, key):
+        for cached in self._objects.chains.by_index(BY_SET, key) if nodes else ():
             chain = self._newest(cached)
-            pods = self._objects.pods.by_index(BY_NODE, chain.spec.node)
-            if chain.metadata.deletion_timestamp is None and (pods or _is_marked(chain)):
-                found.append(restarts.look(chain, self._claims_on(chain.spec.node or ""), pods, self._evicted))
+            if chain.metadata.deletion_timestamp is None and chain.spec.node in nodes:
+                pods = self._objects.pods.by_index(BY_NODE, chain.spec.node)
+                if pods or _is_marked(chain):
+                    found.append(restarts.look(chain, self._claims_on(chain.spec.node or ""), pods, self._evicted))
         return found
 
     def _claims_on(self, node: str) -> dict[PodInterface, Claim]:

@@ -150,6 +150,10 @@ class Cache(Generic[T]):
         """The objects under `value`, ordered by key."""
         return [self._objects[key] for key in sorted(self._indexes[name].get(value, ()))]
 
+    def index_values(self, name: str) -> frozenset[Hashable]:
+        """The values for which `by_index` finds any object."""
+        return frozenset(self._indexes[name])
+
     def subscribe(self, callback: Callable[[Change[T]], None]) -> None:
         """Call `callback` for each change from now on, and at once for each object that is here already. It must not block."""
         self._callbacks.append(callback)
@@ -257,10 +261,10 @@ class Cache(Generic[T]):
         if event.type == "BOOKMARK":
             self._version = _version_of(event) or self._version
             return
-        self._take_object(event)
-        self._version = _version_of(event) or self._version
+        self._version = self._take_object(event) or self._version
 
-    def _take_object(self, event: _Event) -> None:
+    def _take_object(self, event: _Event) -> str:
+        """Take in the object of an event; returns its version, empty if that cannot be read."""
         try:
             item = decode(self.resource, event.object)
         except Invalid as error:
@@ -269,12 +273,14 @@ class Cache(Generic[T]):
                 self._remove(key)
             else:
                 self._spoiled(key, error)
-            return
+            return _version_of(event)
         key = key_of(item)
         if event.type == "DELETED":
             self._remove(key, item)
         else:
             self._store(key, item)
+        version: str = item.metadata.resource_version
+        return version
 
     def _spoiled(self, key: ObjectKey, error: Invalid) -> None:
         began = key not in self.invalid

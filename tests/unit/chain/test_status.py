@@ -77,7 +77,7 @@ def test_a_list_of_what_is_not_ready_is_ordered_indented_and_ends() -> None:
     assert lines[:6] == ["Objects are not ready:", "* Object: ns/00", "  Node: n", "  first", "  second", "* Object: ns/01"]
     assert lines[-1] == "* and 2 more"
     assert sum(line.startswith("* Object") for line in lines) == 10
-    assert status.describe_unready("h", entries) == status.describe_unready("h", reversed(entries))
+    assert status.describe_unready("h", entries) == status.describe_unready("h", list(reversed(entries)))
 
 
 def test_cause() -> None:
