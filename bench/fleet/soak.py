@@ -19,12 +19,15 @@ from bench.fleet.usage import usage
 
 SLOTS = 12
 """Chains and interfaces that come, change and go."""
+PREFIX = "soak-"
 LABEL = "bench/soak"
 PAUSE = 0.5
 """Seconds between two changes."""
 WARM_SECONDS = 60.0
 IDLE_SECONDS = 80.0
 """After which connections that nothing is sent by have been closed, and with them what they hold."""
+SPARE = 3
+"""Connections more or fewer that are no growth: a watch that has just been begun anew leaves the one before it open for a while."""
 _TASKS = re.compile(r"^dpuchain_tasks (\S+)$", re.MULTILINE)
 
 
@@ -54,7 +57,7 @@ async def soak(plant: Plant, say: Say, minutes: float, seed: int = 0) -> list[Fi
         was = before[name]
         found += [
             Figure(f"  {name}: memory after / before", holding.resident / was.resident, "", 1.1),
-            Figure(f"  {name}: open files more than before", holding.files - was.files, "", 0),
+            Figure(f"  {name}: open files more than before", holding.files - was.files, "", SPARE),
             Figure(f"  {name}: threads more than before", holding.threads - was.threads, ""),
             Figure(f"  {name}: tasks more than before", holding.tasks - was.tasks, "", 0),
         ]
@@ -63,32 +66,33 @@ async def soak(plant: Plant, say: Say, minutes: float, seed: int = 0) -> list[Fi
 
 async def _churn(plant: Plant, chance: random.Random, seconds: float) -> int:
     """Change something again and again, then take it all back; returns how many changes that were."""
-    there: dict[str, objects.Manifest] = {}
+    there: dict[int, objects.Manifest] = {}
     count, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
-        await _change(plant, chance, there)
+        await _change(plant, chance, there, f"{int(end)}-{count}")
         count += 1
         await asyncio.sleep(PAUSE)
     await plant.delete(*there.values())
     await plant.label(plant.nodes, {LABEL: None})
-    await plant.tallies.until(lambda: all(plant.tallies.of[name].present == 0 for name in there))
+    await plant.tallies.until(lambda: all(tally.present == 0 for name, tally in plant.tallies.of.items() if name.startswith(PREFIX)))
     return count
 
 
-async def _change(plant: Plant, chance: random.Random, there: dict[str, objects.Manifest]) -> None:
+async def _change(plant: Plant, chance: random.Random, there: dict[int, objects.Manifest], suffix: str) -> None:
+    """One change; what it makes has a name of its own, so that what is kept by name shows, and so that none is made while it goes."""
     if chance.random() < 0.5:
         nodes = chance.sample(plant.nodes, min(len(plant.nodes), 10))
         await plant.label(nodes, {LABEL: chance.choice(["a", "b", None])})
         return
     number = chance.randrange(SLOTS)
-    name = f"soak-{number}"
-    if name in there and chance.random() < 0.4:
-        await plant.delete(there.pop(name))
+    if number in there and chance.random() < 0.4:
+        await plant.delete(there.pop(number))
         return
+    name = there[number]["metadata"]["name"] if number in there else f"{PREFIX}{suffix}"
     selector = {"nodeSelector": {"matchLabels": {LABEL: chance.choice("ab")}}}
     devices = objects.VFS[2 * number : 2 * number + 2]
     manifest = objects.interface(name, devices[0], **selector) if number % 2 else objects.chain(name, devices, **selector)
-    there[name] = manifest
+    there[number] = manifest
     await plant.apply(manifest)
 
 
