@@ -10,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements-bootstrap.lock requirements.lock pyproject.toml
 
-.PHONY: help lab lab-down bootstrap controlplane check test chaos bench fleet wheel image e2e-install clean
+.PHONY: help lab lab-down bootstrap controlplane check test chaos bench fleet wheel image e2e-install locks clean
 
 help:
 	@echo "make lab [DPUS=2] [CLUSTERS=1]   raise a rack of virtual DPUs and send a ping through the example's chain (root)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench                       the figures, as a table and as JSON (root)"
 	@echo "make fleet [FLEET='--nodes 1000']  the figures of a simulated fleet beside those of a bare client"
 	@echo "make wheel, make image           build what is installed, into dist/"
+	@echo "make locks                       pin the newest versions of all packages, with their hashes"
 	@echo "make clean                       remove the virtual environment and the tools' caches"
 
 lab: bootstrap
@@ -77,6 +78,13 @@ wheel: .venv/installed
 
 image: controlplane
 	@$(BIN)/python tools/build_image.py dist
+
+# The newest versions of everything, with hashes; `make check test` says whether they suit.
+locks: .venv/installed
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --override requirements.overrides \
+	    --extra dev --extra tracing --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --override requirements.overrides \
+	    --extra tracing --constraint requirements.lock --output-file requirements.runtime.lock pyproject.toml
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

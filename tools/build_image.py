@@ -110,7 +110,8 @@ def dependencies(root: Path, architecture: str) -> None:
         shutil.copyfile(toolchain.path("helm"), helm)
     else:
         go = {"GOARCH": architecture, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"}
-        _run("go", "-C", str(SOURCES / "helm"), "build", "-ldflags=-s -w", "-o", str(helm), "helm.sh/helm/v3/cmd/helm", environment=go)
+        arguments = ["build", "-trimpath", "-ldflags=-s -w", "-o", str(helm), "helm.sh/helm/v3/cmd/helm"]
+        _run("go", "-C", str(SOURCES / "helm"), *arguments, environment=go)
     helm.chmod(0o755)
 
 

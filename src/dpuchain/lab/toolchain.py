@@ -54,13 +54,16 @@ class Group:
 
     def key(self, go: str) -> str:
         """Return the name of the group's directory in the cache, which changes with whatever changes the binaries."""
-        facts = [go, self.flags(), *(f"{tool}={package}" for tool, package in sorted(self.packages.items()))]
+        facts = [go, *FLAGS, self.flags(), *(f"{tool}={package}" for tool, package in sorted(self.packages.items()))]
         digest = hashlib.sha256("\n".join(facts).encode() + self._file("go.mod") + self._file("go.sum"))
         return f"{self.name}-{digest.hexdigest()[:16]}"
 
     def _file(self, name: str) -> bytes:
         return (SOURCES / self.name / name).read_bytes()
 
+
+# No path of the machine is in a binary, so two machines build the same bytes.
+FLAGS = ("-trimpath", "-ldflags")
 
 GROUPS = {
     group.name: group
@@ -154,7 +157,7 @@ async def go_version() -> str:
 
 
 async def _go_build(group: Group, package: str, output: Path) -> None:
-    arguments = ["go", "-C", str(SOURCES / group.name), "build", "-ldflags", group.flags(), "-o", str(output), package]
+    arguments = ["go", "-C", str(SOURCES / group.name), "build", *FLAGS, group.flags(), "-o", str(output), package]
     # Go's temporary files lie beside the result, so that those of a build that was killed are removed with it.
     environment = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOTMPDIR": str(output.parent)}
     await run(*arguments, environment=environment, timeout=BUILD_TIMEOUT)
