@@ -7,11 +7,9 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TypeVar
 
-from prometheus_client import Gauge
-
 from dpuchain.kube.errors import KubeError, Throttled, Unreachable
 from dpuchain.runtime.clock import Clock
-from dpuchain.runtime.metrics import REGISTRY
+from dpuchain.runtime.metrics import WRITES_IN_FLIGHT, WRITES_LIMIT, WRITES_WAITING
 
 T = TypeVar("T")
 
@@ -19,10 +17,6 @@ FEWEST, FIRST, MOST = 2, 24, 48
 """Writes in flight: the bounds, and how many at first. More than the most is more than the connections that a client has to spare."""
 SLOW = 0.5
 """Seconds that a write may take on average before fewer are sent at once: what waits in the server's queue waits better here."""
-
-IN_FLIGHT = Gauge("dpuchain_writes_in_flight", "Writes that were sent and are not answered yet.", registry=REGISTRY)
-LIMIT = Gauge("dpuchain_writes_in_flight_limit", "Writes that may be in flight at once.", registry=REGISTRY)
-WAITING = Gauge("dpuchain_writes_waiting", "Writes that wait for their turn.", registry=REGISTRY)
 
 
 class FanOut:
@@ -62,7 +56,7 @@ class FanOut:
             return result
         finally:
             self._in_flight -= 1
-            IN_FLIGHT.set(self._in_flight)
+            WRITES_IN_FLIGHT.set(self._in_flight)
             self._admit()
 
     async def run_all(self, party: Hashable, writes: Sequence[Callable[[], Awaitable[T]]], *, urgent: bool = False) -> list[T | KubeError]:
@@ -82,7 +76,7 @@ class FanOut:
         queue = self._queues[0 if urgent else 1].setdefault(party, deque())
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
-        WAITING.inc()
+        WRITES_WAITING.inc()
         self._admit()
         try:
             await turn
@@ -92,7 +86,7 @@ class FanOut:
                 self._admit()
             raise
         finally:
-            WAITING.dec()
+            WRITES_WAITING.dec()
 
     def _admit(self) -> None:
         """Let as many go as may: the urgent first, and of each urgency one of each party in turn."""
@@ -109,7 +103,7 @@ class FanOut:
                     parties[party] = queue
                 if not turn.done():
                     self._in_flight += 1
-                    IN_FLIGHT.set(self._in_flight)
+                    WRITES_IN_FLIGHT.set(self._in_flight)
                     turn.set_result(None)
 
     def _resume(self) -> None:
@@ -136,4 +130,4 @@ class FanOut:
 
     def _set(self, limit: float) -> None:
         self._limit = min(max(limit, FEWEST), MOST)
-        LIMIT.set(self.limit)
+        WRITES_LIMIT.set(self.limit)
