@@ -42,6 +42,11 @@ class Election:
         self._seen: tuple[str, float] = ("", 0.0)
         self._renewed = -math.inf
 
+    @property
+    def leading(self) -> bool:
+        """Whether the lease is ours, as far as we know."""
+        return self._renewed != -math.inf
+
     def fence(self) -> None:
         """Raise Fenced unless the lease was renewed so lately that nobody else can have it.
 

@@ -7,11 +7,9 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TypeVar
 
-from prometheus_client import Gauge
-
 from dpuchain.kube.errors import KubeError, Throttled, Unreachable
 from dpuchain.runtime.clock import Clock
-from dpuchain.runtime.metrics import REGISTRY
+from dpuchain.runtime.metrics import WRITES_IN_FLIGHT, WRITES_LIMIT, WRITES_WAITING
 
 T = TypeVar("T")
 
@@ -19,10 +17,6 @@ FEWEST, FIRST, MOST = 2, 24, 48
 """Writes in flight: the bounds, and how many at first. More than the most is more than the connections that a client has to spare."""
 SLOW = 0.5
 """Seconds that a write may take on average before fewer are sent at once: what waits in the server's queue waits better here."""
-
-IN_FLIGHT = Gauge("dpuchain_writes_in_flight", "Writes that were sent and are not answered yet.", registry=REGISTRY)
-LIMIT = Gauge("dpuchain_writes_in_flight_limit", "Writes that may be in flight at once.", registry=REGISTRY)
-WAITING = Gauge("dpuchain_writes_waiting", "Writes that wait for their turn.", registry=REGISTRY)
 
 
 class FanOut:
@@ -36,7 +30,7 @@ class FanOut:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._limit = float(FIRST)
-        LIMIT.set(self.limit)
+        WRITES_LIMIT.set(self.limit)
         self._in_flight = 0
         self._round: list[float] = []
         self._paused_until = 0.0
@@ -50,7 +44,7 @@ class FanOut:
 
     async def run(self, party: Hashable, write: Callable[[], Awaitable[T]], *, urgent: bool = False) -> T | KubeError:
         """Do one write when it is the party's turn; gives its result, or the KubeError that it ended with."""
-        WAITING.inc()
+        WRITES_WAITING.inc()
         return await self._run(party, write, urgent=urgent)
 
     async def _run(self, party: Hashable, write: Callable[[], Awaitable[T]], *, urgent: bool) -> T | KubeError:
@@ -79,11 +73,11 @@ class FanOut:
             for number, write in left:
                 outcomes[number] = await self._run(party, write, urgent=urgent)
 
-        WAITING.inc(len(writes))
+        WRITES_WAITING.inc(len(writes))
         try:
             await asyncio.gather(*(work() for _ in range(min(MOST, len(writes)))))
         finally:
-            WAITING.dec(sum(1 for _ in left))  # of those whose turn never came
+            WRITES_WAITING.dec(sum(1 for _ in left))  # of those whose turn never came
         return [outcomes[number] for number in range(len(writes))]
 
     async def _turn(self, party: Hashable, *, urgent: bool) -> None:
@@ -100,7 +94,7 @@ class FanOut:
                 self._admit()
             raise
         finally:
-            WAITING.dec()
+            WRITES_WAITING.dec()
 
     def _admit(self) -> None:
         """Let as many go as may: the urgent first, and of each urgency one of each party in turn."""
@@ -117,12 +111,12 @@ class FanOut:
                     parties[party] = queue
                 if not turn.done():
                     self._in_flight += 1
-                    IN_FLIGHT.inc()
+                    WRITES_IN_FLIGHT.inc()
                     turn.set_result(None)
 
     def _release(self) -> None:
         self._in_flight -= 1
-        IN_FLIGHT.dec()
+        WRITES_IN_FLIGHT.dec()
 
     def _resume(self) -> None:
         self._timer = None
@@ -148,4 +142,4 @@ class FanOut:
 
     def _set(self, limit: float) -> None:
         self._limit = min(max(limit, FEWEST), MOST)
-        LIMIT.set(self.limit)
+        WRITES_LIMIT.set(self.limit)
