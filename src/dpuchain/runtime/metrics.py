@@ -255,6 +255,8 @@ def _backlogs() -> Reading:
     names: dict[str, list[Backlog]] = {}
     for backlog in BACKLOGS:
         names.setdefault(backlog.name, []).append(backlog)
+    if not names:
+        return {}
     return {
         QUEUE_LENGTH: {(name,): sum(backlog.waiting for backlog in same) for name, same in names.items()},
         QUEUE_OLDEST: {(name,): max(backlog.oldest for backlog in same) for name, same in names.items()},
