@@ -30,6 +30,7 @@ class FanOut:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._limit = float(FIRST)
+        WRITES_LIMIT.set(self.limit)
         self._in_flight = 0
         self._round: list[float] = []
         self._paused_until = 0.0
@@ -43,6 +44,11 @@ class FanOut:
 
     async def run(self, party: Hashable, write: Callable[[], Awaitable[T]], *, urgent: bool = False) -> T | KubeError:
         """Do one write when it is the party's turn; gives its result, or the KubeError that it ended with."""
+        WRITES_WAITING.inc()
+        return await self._run(party, write, urgent=urgent)
+
+    async def _run(self, party: Hashable, write: Callable[[], Awaitable[T]], *, urgent: bool) -> T | KubeError:
+        """`run`, of a write that is counted as waiting already."""
         await self._turn(party, urgent=urgent)
         began = self._clock.monotonic()
         saturated = self._in_flight >= self.limit
@@ -55,8 +61,7 @@ class FanOut:
             self._answered(self._clock.monotonic() - began, saturated=saturated)
             return result
         finally:
-            self._in_flight -= 1
-            WRITES_IN_FLIGHT.set(self._in_flight)
+            self._release()
             self._admit()
 
     async def run_all(self, party: Hashable, writes: Sequence[Callable[[], Awaitable[T]]], *, urgent: bool = False) -> list[T | KubeError]:
@@ -66,9 +71,13 @@ class FanOut:
 
         async def work() -> None:
             for number, write in left:
-                outcomes[number] = await self.run(party, write, urgent=urgent)
+                outcomes[number] = await self._run(party, write, urgent=urgent)
 
-        await asyncio.gather(*(work() for _ in range(min(MOST, len(writes)))))
+        WRITES_WAITING.inc(len(writes))
+        try:
+            await asyncio.gather(*(work() for _ in range(min(MOST, len(writes)))))
+        finally:
+            WRITES_WAITING.dec(sum(1 for _ in left))  # of those whose turn never came
         return [outcomes[number] for number in range(len(writes))]
 
     async def _turn(self, party: Hashable, *, urgent: bool) -> None:
@@ -76,13 +85,12 @@ class FanOut:
         queue = self._queues[0 if urgent else 1].setdefault(party, deque())
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
-        WRITES_WAITING.inc()
         self._admit()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was our turn: pass it on
-                self._in_flight -= 1
+                self._release()
                 self._admit()
             raise
         finally:
@@ -103,8 +111,12 @@ class FanOut:
                     parties[party] = queue
                 if not turn.done():
                     self._in_flight += 1
-                    WRITES_IN_FLIGHT.set(self._in_flight)
+                    WRITES_IN_FLIGHT.inc()
                     turn.set_result(None)
+
+    def _release(self) -> None:
+        self._in_flight -= 1
+        WRITES_IN_FLIGHT.dec()
 
     def _resume(self) -> None:
         self._timer = None

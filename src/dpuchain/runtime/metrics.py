@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -90,7 +90,10 @@ RECONCILES = _counter(
 )
 RECONCILE_SECONDS = _histogram("reconcile", "How long the work on a key took.", _FAST, **_LOOP)
 RETRIES = _counter("retries", "keys", "Keys that are worked on again after a failure.", **_LOOP)
-QUEUE_LENGTH = _gauge("queue_length", "keys", "Keys that wait for a worker.", **_LOOP)
+QUEUE_LENGTH = _read("gauge", "queue_length", "keys", "Keys that wait for a worker.", **_LOOP)
+QUEUE_OLDEST = _read(
+    "gauge", "queue_oldest_seconds", "seconds", "For how long the key has waited that has waited longest; 0 if none waits.", **_LOOP
+)
 QUEUE_SECONDS = _histogram("queue", "How long a key waited for a worker.", (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120), **_LOOP)
 TASKS = _gauge("tasks", "tasks", "Tasks of the event loop that have not ended.")
 CONVERGENCE_SECONDS = _histogram(
@@ -227,9 +230,42 @@ class _Snapshot:
             yield family
 
 
+class Backlog(Protocol):
+    """A loop with keys that wait for it."""
+
+    @property
+    def name(self) -> str:
+        """The loop's name."""
+
+    @property
+    def waiting(self) -> int:
+        """How many keys wait."""
+
+    @property
+    def oldest(self) -> float:
+        """For how many seconds one of them has waited at most; 0 if none waits."""
+
+
+BACKLOGS: set[Backlog] = set()
+"""The loops that are at work."""
+
+
+def _backlogs() -> Reading:
+    """What the loops have to do now; those of one name are told of as of one."""
+    names: dict[str, list[Backlog]] = {}
+    for backlog in BACKLOGS:
+        names.setdefault(backlog.name, []).append(backlog)
+    if not names:
+        return {}
+    return {
+        QUEUE_LENGTH: {(name,): sum(backlog.waiting for backlog in same) for name, same in names.items()},
+        QUEUE_OLDEST: {(name,): max(backlog.oldest for backlog in same) for name, same in names.items()},
+    }
+
+
 async def exposition(read: Read = nothing) -> bytes:
     """All metrics in Prometheus' text format, with what is so now."""
-    now = await read()
+    now = reading(await read(), _backlogs())
     TASKS.set(len(asyncio.all_tasks()))
     return generate_latest(_Snapshot(now))
 
