@@ -69,8 +69,8 @@ CASES = {
     "DpuchainBacklog": gauge("dpuchain_queue_oldest_seconds", 'controller="c"', 10, "70x60", "0 30 59 10x60"),
     "DpuchainRetries": gauge("dpuchain_retries_total", 'controller="c"', 30, "0+120x60", "0+6x60"),
     "DpuchainClusterUnusable": Case(
-        {'dpuchain_cluster_up{cluster="n/c",instance="a"}': "0x60", 'dpuchain_leading{instance="a"}': "1x60"},
-        {'dpuchain_cluster_up{cluster="n/c",instance="a"}': "0x60", 'dpuchain_leading{instance="a"}': "0x60"},
+        {'dpuchain_cluster_up{dpu_cluster="n/c",instance="a"}': "0x60", 'dpuchain_leading{instance="a"}': "1x60"},
+        {'dpuchain_cluster_up{dpu_cluster="n/c",instance="a"}': "0x60", 'dpuchain_leading{instance="a"}': "0x60"},
         15,
     ),
     "DpuchainRequestsFail": Case(
