@@ -76,7 +76,7 @@ async def agent_of(proxy: Proxy, tmp_path: Path) -> AsyncIterator[Any]:
 
     def start(node: str) -> None:
         client = Client.from_kubeconfig(json.loads(proxy.kubeconfig), user_agent="agent")
-        settings = Settings(node, BRIDGE, "memory", Path("memory"), tmp_path / "cni.sock", "")
+        settings = Settings(node, BRIDGE, "memory", Path("memory"), tmp_path / "cni.sock")
         doors = Doors(MemoryDatabase, lambda _: MemoryOpenFlow(), lambda _: FixedDevices(("p0", "p1")), NoPods)
         tasks.append(asyncio.ensure_future(run(client, settings, doors)))
 

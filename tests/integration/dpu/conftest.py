@@ -14,6 +14,7 @@ from dpuchain.api.kinds import NODE, SERVICE_CHAIN, SERVICE_CHAIN_SET, SERVICE_I
 from dpuchain.api.meta import key_of
 from dpuchain.dpu.process import run
 from dpuchain.kube.client import Client
+from dpuchain.runtime.endpoints import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -59,7 +60,7 @@ async def start(world: World, api_server: Cluster) -> AsyncIterator[Callable[...
 
     def begin(kubeconfig: bytes | None = None) -> asyncio.Task[None]:
         way = json.loads(kubeconfig if kubeconfig is not None else api_server.kubeconfig.read_bytes())
-        tasks.append(asyncio.ensure_future(run(Client.from_kubeconfig(way, user_agent="dpu"), "", None)))
+        tasks.append(asyncio.ensure_future(run(Client.from_kubeconfig(way, user_agent="dpu"), NOWHERE, None)))
         return tasks[-1]
 
     yield begin
