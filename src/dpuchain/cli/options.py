@@ -153,9 +153,12 @@ def client(kubeconfig: Path | None, component: str) -> Client:
         raise click.ClickException(str(error)) from error
 
 
-def run(main: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
-    """Run a process until it is told to end. An address or a file that cannot be used ends it with a sentence."""
+def run(main: Callable[[], Coroutine[Any, Any, None]], log_level: str, traced: Mapping[str, str] | None = None) -> None:
+    """Run a process until it is told to end. An address or a file that cannot be used ends it with a sentence.
+
+    `traced` is what traces say of a process that takes part in them.
+    """
     try:
-        process.run(main, log_level=log_level)
+        process.run(main, log_level=log_level, traced=traced)
     except* (OSError, ValueError, LeadershipLost) as group:
         raise click.ClickException("; ".join(str(error) for error in group.exceptions)) from group
