@@ -18,6 +18,7 @@ from dpuchain.api.meta import untraced
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.views import agent_settings_of
+from dpuchain.ovs.errors import Unreachable
 from dpuchain.runtime.tracing import Changes
 
 SPREAD_SECONDS = 10.0
@@ -33,7 +34,7 @@ class NodeObjects:
     chains: Cache[ServiceChain]
     pods: Cache[Pod]
     settings: Cache[AgentSettings]
-    changes: Changes = field(default_factory=lambda: Changes("carry out"))
+    changes: Changes = field(default_factory=lambda: Changes("carry out", passing=(Unreachable,)))
     """Of interfaces and chains."""
 
     @classmethod

@@ -183,8 +183,8 @@ class SetLoop:
         async def apply(child: Any) -> None:
             """Nothing if the set has changed meanwhile."""
             if still_wanted():
-                with tracing.step(change, "write", child, {tracing.NODE: child.spec.node}) as span:
-                    item = await self._client.apply(self._kind.child, tracing.carry(child, span), field_owner=DPU_FIELD_OWNER)
+                write = partial(self._client.apply, self._kind.child, field_owner=DPU_FIELD_OWNER)
+                item = await tracing.written(change, child, {tracing.NODE: child.spec.node}, write)
                 if not ledger.wrote(item, self._cache.get(key_of(item)), self._clock.monotonic()):
                     self._lag.observe(0.0)
 

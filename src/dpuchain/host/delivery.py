@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -119,8 +120,8 @@ class Delivery:
         leaving = live is not None and live.metadata.deletion_timestamp is not None
         refused = self._kind.problem(item, self._source.objects.high_speed_mtu) is not None
         if not leaving and not refused and self._kind.finalizer in item.metadata.finalizers and needs_apply(wanted, live):
-            with tracing.step(self._source.changes.of(item), "write", wanted, self._where) as span:
-                await apply_with_namespace(self._member.client, self._kind.set, tracing.carry(wanted, span), field_owner=HOST_FIELD_OWNER)
+            apply = partial(apply_with_namespace, self._member.client, self._kind.set, field_owner=HOST_FIELD_OWNER)
+            await tracing.written(self._source.changes.of(item), wanted, self._where, apply)
         return Outcome(uid), True
 
     def _ours(self, wanted: Any) -> Any:

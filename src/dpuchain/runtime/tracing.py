@@ -9,7 +9,7 @@ imported; every function here then costs one comparison.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -131,13 +131,8 @@ def use(backend: Backend) -> Iterator[None]:
 def about(item: Object) -> Attributes:
     """What is said of an object."""
     meta = item.metadata
-    return {
-        NAMESPACE: meta.namespace,
-        "k8s.object.kind": type(item).__name__,
-        "k8s.object.name": meta.name,
-        "k8s.object.uid": meta.uid,
-        "k8s.object.generation": meta.generation,
-    }
+    found = {NAMESPACE: meta.namespace, "k8s.object.kind": type(item).__name__, "k8s.object.name": meta.name}
+    return {**found, "k8s.object.uid": meta.uid, "k8s.object.generation": meta.generation} if meta.uid else found
 
 
 @contextlib.contextmanager
@@ -182,14 +177,16 @@ async def reported(parent: Span | None, item: Object, report: Awaitable[bool], *
     return written
 
 
-def carry(item: T, span: Span | None) -> T:
-    """`item` as it is written by the work of a span: it says so. To be called right before a write, and on nothing that is compared."""
-    if span is None:
-        return item
-    found: Any = item
-    annotations = {**item.metadata.annotations, TRACEPARENT_ANNOTATION: span.traceparent}
-    written: T = replace(found, metadata=replace(item.metadata, annotations=annotations))
-    return written
+async def written(parent: Span | None, item: T, more: Attributes, write: Callable[[T], Awaitable[T]]) -> T:
+    """What `write` answers, given `item`. As a part of a span's work the object names that part: who carries it out goes on from there."""
+    with step(parent, "write", item, more) as span:
+        if span is None:
+            return await write(item)
+        found: Any = item
+        annotations = {**item.metadata.annotations, TRACEPARENT_ANNOTATION: span.traceparent}
+        answer = await write(replace(found, metadata=replace(item.metadata, annotations=annotations)))
+        span.set(about(answer))
+        return answer
 
 
 @dataclass
@@ -209,8 +206,11 @@ class Changes:
     belongs to the generation that it came with: whoever edits the object later is not a part of that trace.
     """
 
-    def __init__(self, name: str, *, first: bool = False) -> None:
-        """`name` is that of the spans, before the kind; the first process of the way begins traces."""
+    def __init__(self, name: str, *, first: bool = False, passing: tuple[type[Exception], ...] = (Conflict,)) -> None:
+        """`name` is that of the spans, before the kind; the first process of the way begins traces. A pass that ends by one of the errors
+        that are `passing` has not failed: the next goes on.
+        """
+        self._passing = passing
         self._name = name
         self._first = first
         self._changes: dict[tuple[str, str, str], _Change] = {}
@@ -239,7 +239,7 @@ class Changes:
         if not spans:
             yield ()
             return
-        with bound_contextvars(trace_id=",".join(sorted({span.trace_id for span in spans}))), _ended(spans, unless=(Conflict,)):
+        with bound_contextvars(trace_id=",".join(sorted({span.trace_id for span in spans}))), _ended(spans, self._passing):
             yield spans
 
     def _begin(self, backend: Backend, item: Any, source: str) -> Span | None:
