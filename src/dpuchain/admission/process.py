@@ -27,6 +27,8 @@ from dpuchain.runtime.clock import Clock, SystemClock
 from dpuchain.runtime.controller import Controller
 from dpuchain.runtime.errors import Unfinished
 from dpuchain.runtime.health import serve
+from dpuchain.runtime.metrics import Reading
+from dpuchain.runtime.readings import readiness
 
 KEY = "certificates"
 """The only key that the loop of certificates works on."""
@@ -60,7 +62,11 @@ async def answering(client: Client, settings: Settings, health_address: str = ""
     world = HostWorld(client) if settings.mode == "host" else MemberWorld(client)
     keeper = Keeper(client, settings, SystemClock())
     checks = {"world": lambda: world.problem, "certificates": lambda: keeper.problem}
-    async with client, serve(health_address, checks), asyncio.TaskGroup() as group:
+
+    async def read() -> Reading:
+        return readiness(checks)
+
+    async with client, serve(health_address, checks, read), asyncio.TaskGroup() as group:
         tasks = [group.create_task(part) for part in (world.run(), keeper.run())]
         await keeper.shown.wait()
         async with serving(Reviewer(world), settings.address, keeper.tls) as port:

@@ -15,6 +15,7 @@ from dpuchain.agent.cni_socket import listen
 from dpuchain.agent.contact import Contact
 from dpuchain.agent.endpoint import answering
 from dpuchain.agent.evidence import Subject
+from dpuchain.agent.measures import Measures
 from dpuchain.agent.netlink import Aliases
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.ports import PortType
@@ -30,6 +31,8 @@ from dpuchain.ovs.openflow import OpenFlow
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.controller import Controller
 from dpuchain.runtime.health import serve
+from dpuchain.runtime.metrics import Reading, reading
+from dpuchain.runtime.readings import readiness
 
 STATUS_WRITERS = 4
 """Status writes in flight: one node's share of its API server."""
@@ -98,10 +101,15 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
         "openflow": lambda: None if openflow.failure is None else str(openflow.failure),
     }
     answers = Answers(settings.bridge, objects, switch, (database, openflow), Prober(settings.openflow, clock))
+    measures = Measures(objects, switch, openflow)
+
+    async def read() -> Reading:
+        return reading(readiness(checks), await measures.read())
+
     access = Access(client, settings.node)
     async with (
         client,
-        serve(settings.health_address, checks),
+        serve(settings.health_address, checks, read),
         answering(settings.address, access, answers, checks),
         listen(settings.cni_socket, wiring.answer),
         asyncio.TaskGroup() as group,

@@ -16,6 +16,8 @@ from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.controller import Controller
 from dpuchain.runtime.fanout import FanOut
 from dpuchain.runtime.health import serve
+from dpuchain.runtime.metrics import Reading, reading
+from dpuchain.runtime.readings import conditions, leading, readiness
 
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-dpu")
 WORKERS = 200
@@ -27,13 +29,18 @@ another's thousand. The fan-out bounds the writes and deals out the turns.
 async def run(client: Client, health_address: str, identity: str | None, settings: Settings | None = None) -> None:
     """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
     objects = ClusterObjects.of(client)
+    checks = {"api": lambda: objects.problem}
+    own = client.apart()
+    election = Election(own, LEASE, identity) if identity is not None else None
 
-    async with client, client.apart() as own, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
+    async def read() -> Reading:
+        return reading(readiness(checks), leading(election), conditions((objects.chain_sets, objects.interface_sets)))
+
+    async with client, own, serve(health_address, checks, read), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
-        if identity is None:
+        if election is None:
             await _work(client, objects, settings or Settings())
         else:
-            election = Election(own, LEASE, identity)
             await election.lead(lambda: _work(client.fenced(election.fence), objects, settings or Settings()))
         for cache in caches:
             cache.cancel()

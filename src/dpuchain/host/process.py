@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_NAMESPACE
@@ -10,7 +11,7 @@ from dpuchain.host.delivery import Source
 from dpuchain.host.helm import Helm
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.loops import ProjectedLoops, ServiceLoop
-from dpuchain.host.members import Members
+from dpuchain.host.members import Members, cluster_health
 from dpuchain.host.orphans import OrphanLoop
 from dpuchain.host.releases import Releases
 from dpuchain.host.services import Services
@@ -23,6 +24,8 @@ from dpuchain.kube.leases import Election
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.health import serve
 from dpuchain.runtime.host_objects import HostObjects
+from dpuchain.runtime.metrics import Reading, reading
+from dpuchain.runtime.readings import conditions, leading, readiness
 
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 
@@ -30,22 +33,34 @@ LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 async def run(client: Client, helm: Helm, health_address: str, identity: str | None) -> None:
     """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
     objects = HostObjects.of(client)
-    async with client, client.apart() as own, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
+    checks = {"api": lambda: objects.problem}
+    own = client.apart()
+    election = Election(own, LEASE, identity) if identity is not None else None
+    members: list[Members] = []
+
+    async def read() -> Reading:
+        clusters = [cluster_health(found) for found in members]
+        said = conditions((objects.chains, objects.interfaces, objects.services))
+        return reading(readiness(checks), leading(election), said, *clusters)
+
+    async with client, own, serve(health_address, checks, read), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
-        if identity is None:
-            await _work(client, objects, helm)
+        if election is None:
+            await _work(client, objects, helm, members.append)
         else:
-            election = Election(own, LEASE, identity)
-            await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, election.fence))
+            await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, members.append, election.fence))
         for cache in caches:
             cache.cancel()
 
 
-async def _work(client: Client, objects: HostObjects, helm: Helm, fence: Fence = lambda: None) -> None:
+async def _work(
+    client: Client, objects: HostObjects, helm: Helm, connected: Callable[[Members], None], fence: Fence = lambda: None
+) -> None:
     await objects.synced()
     clock = SystemClock()
     host = Target.of_host(client, helm.host)
     members = Members(client, objects.clusters, fence)
+    connected(members)
     identity = await cluster_identity(client)
     releases = Releases(helm, identity, clock)
     turns = Turns(client, members, identity, clock)

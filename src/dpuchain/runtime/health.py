@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 from aiohttp import web
 
-from dpuchain.runtime.metrics import exposition
+from dpuchain.runtime.metrics import Read, exposition, nothing
 
 SHUTDOWN_SECONDS = 1.0
 """How long an end waits for answers that are under way."""
@@ -17,7 +17,7 @@ Checks = Mapping[str, Callable[[], str | None]]
 
 
 @contextlib.asynccontextmanager
-async def serve(address: str, checks: Checks) -> AsyncIterator[int]:
+async def serve(address: str, checks: Checks, read: Read = nothing) -> AsyncIterator[int]:
     """Answer `/healthz`, `/readyz` and `/metrics` on `address` ("HOST:PORT"; port 0 takes a free one; "" serves nothing); yields the port.
 
     `/readyz` answers 503 with a line for each check that fails. Raises OSError if the address cannot be bound, ValueError if it is none.
@@ -34,7 +34,7 @@ async def serve(address: str, checks: Checks) -> AsyncIterator[int]:
         return web.Response(text="\n".join(failing or ["ok"]) + "\n", status=503 if failing else 200)
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
+        return web.Response(body=await exposition(read), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     application = web.Application()
     application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -14,8 +14,8 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from dpuchain.runtime.tracing import Attributes
@@ -95,14 +95,14 @@ class OpenTelemetrySpan:
 class OpenTelemetry:
     """Makes spans. Sampler, endpoint, headers, certificates and bounds are those of OpenTelemetry's environment variables."""
 
-    def __init__(self, identity: Mapping[str, str], exporter: SpanExporter | None = None) -> None:
-        """`exporter` sends spans, if not OTLP over HTTP."""
+    def __init__(self, identity: Mapping[str, str], processor: SpanProcessor | None = None) -> None:
+        """`processor` has the spans, instead of being sent by OTLP over HTTP."""
         library = logging.getLogger(LIBRARY)
         library.propagate = False
         library.handlers = [Complaints()]
         resource = Resource.create({"service.version": VERSION, **identity})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
+        self._provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("dpuchain", VERSION)
 
     def root(self, name: str, attributes: Attributes) -> OpenTelemetrySpan | None:
