@@ -33,6 +33,7 @@ from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 from dpuchain.kube.secrets import KUBECONFIG_KEY
 from dpuchain.lab.process import Command, Process
+from dpuchain.runtime.endpoints import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -188,9 +189,9 @@ class World:
         """The same three in this process, where nothing is traced."""
         host, dpu, agent = (Client.from_kubeconfig(self._cluster.kubeconfig, user_agent="tests") for _ in range(3))
         socket, switch = self._directory / "cni.sock", self._switch
-        settings = Settings(self.node, "br-sfc", switch.database, switch.management, socket, "")
+        settings = Settings(self.node, "br-sfc", switch.database, switch.management, socket)
         helm = Helm("helm", {}, self._cluster.kubeconfig)
-        works = (host_process.run(host, helm, "", None), dpu_process.run(dpu, "", None), agent_process.run(agent, settings))
+        works = (host_process.run(host, helm, NOWHERE, None), dpu_process.run(dpu, NOWHERE, None), agent_process.run(agent, settings))
         tasks = [asyncio.ensure_future(work) for work in works]
         yield
         for task in tasks:

@@ -39,6 +39,7 @@ from dpuchain.kube.client import Client
 from dpuchain.kube.errors import Conflict, NotFound
 from dpuchain.kube.identity import cluster_identity
 from dpuchain.kube.writes import StatusReporter
+from dpuchain.runtime.endpoints import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -264,9 +265,9 @@ class World:
             return
         if process == "host":
             client = Client.from_kubeconfig(json.loads(self._machines.doors["host"]), user_agent="dpuchain-host")
-            work = run_host(client, Helm("helm-is-not-used", {}), "", None)
+            work = run_host(client, Helm("helm-is-not-used", {}), NOWHERE, None)
         else:
-            work = run_dpu(Client.from_kubeconfig(json.loads(self._machines.doors[process]), user_agent="dpuchain-dpu"), "", None)
+            work = run_dpu(Client.from_kubeconfig(json.loads(self._machines.doors[process]), user_agent="dpuchain-dpu"), NOWHERE, None)
         self._tasks[process] = asyncio.ensure_future(work)
 
     async def stop(self) -> None:

@@ -67,7 +67,7 @@ async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answ
             _check_peer(writer.get_extra_info("socket"))
             request = decode_request(body)
             command = request.command if request.command in REQUIRED else command
-            log = _log.bind(command=request.command, container=request.container_id[:12], interface=request.ifname, args=request.args)
+            log = _log.bind(command=request.command, container=request.container_id[:12], interface=request.ifname, **_pod(request))
             try:
                 made = await answer(request)
             except CniError as error:
@@ -82,6 +82,14 @@ async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answ
         return _refusal(body, CniError(IO_FAILURE, f"the agent was not done after {CALL_SECONDS:.0f} s"))
     finally:
         CNI_SECONDS.labels(command, result).observe(time.monotonic() - began)
+
+
+def _pod(request: Request) -> dict[str, str]:
+    """Whose call it is; as it came, where it names no pod."""
+    try:
+        return {"kind": "Pod", "namespace": request.pod.namespace, "name": request.pod.name}
+    except CniError:
+        return {"args": request.args}
 
 
 def _refusal(body: bytes, error: CniError) -> bytes:

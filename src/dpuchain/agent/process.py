@@ -28,9 +28,10 @@ from dpuchain.agent.wiring import Wiring
 from dpuchain.kube.client import Client
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.openflow import OpenFlow
+from dpuchain.runtime import logs
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.controller import Controller
-from dpuchain.runtime.health import serve
+from dpuchain.runtime.endpoints import NOWHERE, Endpoints, published
 from dpuchain.runtime.metrics import Reading, reading
 from dpuchain.runtime.readings import readiness
 
@@ -51,11 +52,11 @@ class Settings:
     ovsdb: str
     openflow: Path
     cni_socket: Path
-    health_address: str
     port_type: PortType = "auto"
     sysfs: Path = Path("/sys")
     address: str = ""
     """Where questions about the node are answered ("HOST:PORT"); nowhere if empty."""
+    endpoints: Endpoints = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ OF_THE_DPU = Doors()
 
 async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> None:
     """Work until cancelled. Whatever cannot be reached is tried again; readiness says what is missing."""
+    logs.bind(node=settings.node)
     clock = SystemClock()
     objects = NodeObjects.of(client, settings.node)
     database = doors.database(settings.ovsdb)
@@ -109,7 +111,7 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
     access = Access(client, settings.node)
     async with (
         client,
-        serve(settings.health_address, checks, read),
+        published(settings.endpoints, client, checks, read),
         answering(settings.address, access, answers, checks),
         listen(settings.cni_socket, wiring.answer),
         asyncio.TaskGroup() as group,

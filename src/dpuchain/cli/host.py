@@ -9,6 +9,7 @@ import click
 from dpuchain.cli import options
 from dpuchain.host.helm import Helm
 from dpuchain.host.process import run
+from dpuchain.runtime.endpoints import Endpoints
 
 
 def _mirrors(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -35,9 +36,9 @@ def _mirrors(context: click.Context, parameter: click.Parameter, values: tuple[s
 @options.leader_elect
 @options.common
 def command(
-    helm: str, mirrors: dict[str, str], health_address: str, kubeconfig: Path | None, log_level: str, *, leader_elect: bool
+    helm: str, mirrors: dict[str, str], endpoints: Endpoints, kubeconfig: Path | None, log_level: str, *, leader_elect: bool
 ) -> None:
     """Carry chains, interfaces and services from the host cluster to the DPU clusters."""
     client = options.client(kubeconfig, "host")
     traced = {"service.name": "dpuchain-host"}
-    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), health_address, options.identity(leader_elect)), log_level, traced)
+    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), endpoints, options.identity(leader_elect)), log_level, traced)

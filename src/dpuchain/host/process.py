@@ -22,7 +22,7 @@ from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.identity import cluster_identity
 from dpuchain.kube.leases import Election
 from dpuchain.runtime.clock import SystemClock
-from dpuchain.runtime.health import serve
+from dpuchain.runtime.endpoints import Endpoints, published
 from dpuchain.runtime.host_objects import HostObjects
 from dpuchain.runtime.metrics import Reading, reading
 from dpuchain.runtime.readings import conditions, leading, readiness
@@ -30,7 +30,7 @@ from dpuchain.runtime.readings import conditions, leading, readiness
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 
 
-async def run(client: Client, helm: Helm, health_address: str, identity: str | None) -> None:
+async def run(client: Client, helm: Helm, endpoints: Endpoints, identity: str | None) -> None:
     """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
     objects = HostObjects.of(client)
     checks = {"api": lambda: objects.problem}
@@ -43,7 +43,7 @@ async def run(client: Client, helm: Helm, health_address: str, identity: str | N
         said = conditions((objects.chains, objects.interfaces, objects.services))
         return reading(readiness(checks), leading(election), said, *clusters)
 
-    async with client, own, serve(health_address, checks, read), asyncio.TaskGroup() as group:
+    async with client, own, published(endpoints, client, checks, read), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if election is None:
             await _work(client, objects, helm, members.append)

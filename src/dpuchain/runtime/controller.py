@@ -11,6 +11,7 @@ import structlog
 from dpuchain.kube.errors import Conflict, KubeError, Throttled
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.errors import Terminal, Unfinished
+from dpuchain.runtime.logs import about
 from dpuchain.runtime.metrics import BACKLOGS, QUEUE_SECONDS, RECONCILE_SECONDS, RECONCILES, RETRIES
 from dpuchain.runtime.queue import WorkQueue
 
@@ -28,8 +29,10 @@ class Controller(Generic[K]):
     itself (`Terminal`, or a `KubeError` that is not retryable) waits until the key is enqueued again.
     """
 
-    def __init__(self, name: str, reconcile: Reconcile[K], *, clock: Clock, workers: int = 1) -> None:
+    def __init__(self, name: str, reconcile: Reconcile[K], *, clock: Clock, workers: int = 1, kind: str = "") -> None:
+        """`kind` is that of the objects whose keys these are, if they are objects' keys, for the logs."""
         self.name = name
+        self._kind = kind
         self._reconcile = reconcile
         self._workers = workers
         self._clock = clock
@@ -75,7 +78,8 @@ class Controller(Generic[K]):
             QUEUE_SECONDS.labels(self.name).observe(self._queue.waited(key))
             began = self._clock.monotonic()
             try:
-                result = await self._attempt(key)
+                with about(self._kind, key):
+                    result = await self._attempt(key)
             finally:
                 self._queue.done(key)
             RECONCILES.labels(self.name, result).inc()

@@ -11,12 +11,18 @@ from typing import Any
 from dpuchain.runtime import logs, tracing
 
 
-def run(main: Callable[[], Coroutine[Any, Any, None]], *, log_level: str = "info", traced: Mapping[str, str] | None = None) -> int:
+def run(
+    main: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    log_level: str = "info",
+    log_format: logs.Format | None = None,
+    traced: Mapping[str, str] | None = None,
+) -> int:
     """Run `main` until it returns (0), or until SIGTERM or SIGINT cancels it (0). Its exceptions pass through.
 
     A process that takes part in traces says by `traced` who it is. ValueError if they are asked for and cannot be sent.
     """
-    logs.set_up(log_level)
+    logs.set_up(log_level, log_format)
     if traced is None:
         return asyncio.run(_until_signal(main))
     with tracing.on(traced, os.environ):

@@ -84,7 +84,7 @@ class Installation:
 def image() -> Iterator[Path]:
     """The image, built as `make image` does."""
     with tempfile.TemporaryDirectory(prefix="dpuchain-image-") as folder:
-        subprocess.run([sys.executable, "tools/build_image.py", folder], check=True)
+        subprocess.run([sys.executable, "-m", "tools.build_image", folder], check=True)
         (archive,) = Path(folder).glob("*.tar")
         yield archive
 

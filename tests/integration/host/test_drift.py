@@ -23,6 +23,7 @@ from dpuchain.host.made import MADE_ANNOTATION
 from dpuchain.host.process import run as controller
 from dpuchain.kube.client import Client
 from dpuchain.lab.process import run
+from dpuchain.runtime.endpoints import NOWHERE
 from dpuchain.runtime.metrics import RELEASE_REPAIRS
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ async def test_somebody_who_is_as_fast_as_helm_is_told_of(
     script.chmod(0o755)
     (tmp_path / "insist").touch()
     door = Helm(str(script), {world.repository: f"{fleet.url}/{world.namespace}"}, fleet.host.kubeconfig)
-    task = asyncio.ensure_future(controller(Client.from_kubeconfig(fleet.host.kubeconfig, user_agent="host"), door, "", None))
+    task = asyncio.ensure_future(controller(Client.from_kubeconfig(fleet.host.kubeconfig, user_agent="host"), door, NOWHERE, None))
     name = f"{resource.plural} {world.key('part')}"
     await begin(world, charts)
     await world.told(world.services, "service", RECONCILED, "False", f"somebody else changes or deletes {name} again and again")
