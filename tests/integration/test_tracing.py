@@ -85,12 +85,13 @@ class Collector:
                 }
         return web.Response(body=ExportTraceServiceResponse().SerializeToString(), content_type="application/x-protobuf")
 
-    def tree(self, root: str) -> dict[str, Any]:
-        """The spans below one, as names of processes and spans."""
-        below = sorted(
-            (span["process"].removeprefix("dpuchain-"), span["name"], key) for key, span in self.spans.items() if span["parent"] == root
-        )
-        return {f"{process}: {name}": self.tree(key) for process, name, key in below}
+    def tree(self, *roots: str) -> dict[str, Any]:
+        """The spans below some, as names of processes and spans; those of one name together, as a status may be written twice."""
+        below: dict[str, list[str]] = {}
+        for key, span in self.spans.items():
+            if span["parent"] in roots:
+                below.setdefault(f"{span['process'].removeprefix('dpuchain-')}: {span['name']}", []).append(key)
+        return {name: self.tree(*keys) for name, keys in below.items()}
 
     def root(self, kind: str, name: str) -> str:
         """The span that a trace about an object of the host cluster begins with; empty if there is none."""
@@ -302,5 +303,5 @@ def _tells_where(world: World, collector: Collector, trace: str, kind: str) -> N
     assert spans[f"write {kind}Set"]["k8s.cluster.name"] == f"{world.namespace}/east"
     assert spans[f"write {kind}"]["k8s.node.name"] == spans[f"carry out {kind}"]["k8s.node.name"] == world.node
     item = next(item for item in world.caches[kind] if item.metadata.uid == spans[f"carry out {kind}"]["k8s.object.uid"])
-    writing = next(identity for identity, span in collector.spans.items() if span is spans[f"write {kind}"])
-    assert item.metadata.annotations[TRACEPARENT_ANNOTATION].startswith(f"00-{trace}-{writing}-")
+    _, of_trace, writing, _ = item.metadata.annotations[TRACEPARENT_ANNOTATION].split("-")
+    assert (of_trace, collector.spans[writing]["name"]) == (trace, f"write {kind}")

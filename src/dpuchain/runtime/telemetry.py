@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from opentelemetry import trace
@@ -57,6 +58,7 @@ class OpenTelemetrySpan:
         self._tracer = tracer
         self._span = span
         self._over = False
+        self.carried: dict[tuple[Any, ...], str] = {}
 
     @property
     def trace_id(self) -> str:

@@ -19,7 +19,7 @@ import structlog
 from msgspec.structs import replace
 from structlog.contextvars import bound_contextvars
 
-from dpuchain.api.meta import Object
+from dpuchain.api.meta import Object, key_of
 from dpuchain.api.names import TRACEPARENT_ANNOTATION
 from dpuchain.kube.errors import Conflict
 
@@ -37,6 +37,9 @@ _log = structlog.get_logger(__name__)
 
 class Span(Protocol):
     """One piece of work on a change, whose trace was chosen to be sent."""
+
+    carried: dict[tuple[Any, ...], str]
+    """What the objects that the work has written say of it, by what and where they are."""
 
     @property
     def trace_id(self) -> str:
@@ -180,10 +183,12 @@ async def reported(parent: Span | None, item: Object, report: Awaitable[bool], *
 async def written(parent: Span | None, item: T, more: Attributes, write: Callable[[T], Awaitable[T]]) -> T:
     """What `write` answers, given `item`. As a part of a span's work the object names that part: who carries it out goes on from there."""
     with step(parent, "write", item, more) as span:
-        if span is None:
+        if span is None or parent is None:
             return await write(item)
+        # Written again, because a cache does not show yet that it was, an object must say the same: it would be changed by the trace alone.
+        traceparent = parent.carried.setdefault((type(item), key_of(item), *more.values()), span.traceparent)
         found: Any = item
-        annotations = {**item.metadata.annotations, TRACEPARENT_ANNOTATION: span.traceparent}
+        annotations = {**item.metadata.annotations, TRACEPARENT_ANNOTATION: traceparent}
         answer = await write(replace(found, metadata=replace(item.metadata, annotations=annotations)))
         span.set(about(answer))
         return answer

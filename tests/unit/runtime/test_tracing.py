@@ -144,6 +144,16 @@ async def test_an_object_that_is_written_names_the_write_and_stays_what_it_was(s
     assert await tracing.written(None, item, {}, write) == replace(item, metadata=replace(item.metadata, uid="made", generation=7))
 
 
+async def test_an_object_that_is_written_twice_for_one_change_says_the_same_both_times(sent: Sent) -> None:
+    async def write(item: ServiceChain) -> ServiceChain:
+        return item
+
+    span = Changes("change of", first=True).of(chain())
+    answers = [await tracing.written(span, chain(), {tracing.NODE: node}, write) for node in ("n", "n", "m")]
+    first, second, elsewhere = (answer.metadata.annotations[TRACEPARENT_ANNOTATION] for answer in answers)
+    assert first == second != elsewhere
+
+
 async def test_a_status_that_says_so_already_is_no_span(sent: Sent) -> None:
     async def report(written: bool) -> bool:
         return written
