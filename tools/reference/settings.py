@@ -39,7 +39,7 @@ def _rows(path: str, node: yaml.MappingNode, schema: Any, definitions: Mapping[s
             yield from _rows(name, value, part, definitions, lines)
         else:
             default = yaml.SafeLoader("")
-            content = default.construct_object(value, deep=True)  # type: ignore[no-untyped-call]
+            content = default.construct_object(value, deep=True)
             yield code(name), code(json.dumps(content)), _may_be(part), _comment(lines, key.start_mark.line)
 
 
