@@ -147,7 +147,7 @@ def _compile(root: Path, place: Path) -> None:
 
 
 def layer(root: Path, before: set[str]) -> bytes:
-    """A tar of what `root` has and the layers `before` it have not, in one order, of one time, root's, with plain modes. Adds to `before`."""
+    """A tar of what `root` has and the layers `before` it have not, in one order, of one time, with plain modes. Adds to `before`."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for path in sorted(root.rglob("*")):
