@@ -93,7 +93,7 @@ fleet: controlplane
 wheel: .venv/installed
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 
-image: controlplane
+image: bootstrap
 	@$(BIN)/python -m tools.build_image dist
 
 release: bootstrap
