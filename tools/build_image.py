@@ -48,6 +48,8 @@ PROGRAMS = ("usr/bin/python3.11", "usr/bin/helm")
 SITE = Path("usr/lib/python3/dist-packages")
 PYTHON = "/usr/bin/python3.11"
 NOBODY = 65532
+CHARTS = Path("usr/share/dpuchain/charts")
+"""Where the host controller finds the chart that it installs in DPU clusters."""
 TRIPLES = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 
@@ -116,7 +118,8 @@ def dependencies(root: Path, architecture: str) -> None:
 
 
 def application(root: Path) -> None:
-    """Put our wheel in."""
+    """Put our wheel in, and the chart of DPU clusters."""
+    shutil.copytree(HERE / "deploy/charts/dpuchain-dpu", root / CHARTS / "dpuchain-dpu")
     with tempfile.TemporaryDirectory() as folder:
         uv = str(HERE / ".venv/bin/uv")
         environment = {"SOURCE_DATE_EPOCH": str(moment())}

@@ -6,8 +6,10 @@ import asyncio
 
 from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_NAMESPACE
+from dpuchain.chain.installation import Package
 from dpuchain.host.delivery import Source
 from dpuchain.host.helm import Helm
+from dpuchain.host.installation import InstallationLoop
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.loops import ProjectedLoops, ServiceLoop
 from dpuchain.host.members import Members
@@ -27,21 +29,24 @@ from dpuchain.runtime.host_objects import HostObjects
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 
 
-async def run(client: Client, helm: Helm, health_address: str, identity: str | None) -> None:
-    """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
+async def run(client: Client, helm: Helm, health_address: str, identity: str | None, package: Package | None = None) -> None:
+    """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost.
+
+    `package` is what is installed in every DPU cluster; None: nothing is.
+    """
     objects = HostObjects.of(client)
     async with client, client.apart() as own, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if identity is None:
-            await _work(client, objects, helm)
+            await _work(client, objects, helm, package)
         else:
             election = Election(own, LEASE, identity)
-            await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, election.fence))
+            await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, package, election.fence))
         for cache in caches:
             cache.cancel()
 
 
-async def _work(client: Client, objects: HostObjects, helm: Helm, fence: Fence = lambda: None) -> None:
+async def _work(client: Client, objects: HostObjects, helm: Helm, package: Package | None, fence: Fence = lambda: None) -> None:
     await objects.synced()
     clock = SystemClock()
     host = Target.of_host(client, helm.host)
@@ -57,6 +62,9 @@ async def _work(client: Client, objects: HostObjects, helm: Helm, fence: Fence =
     turns.subscribe(chains.look)
     for loop in (chains, interfaces, services, turns, settings):
         members.subscribe(loop.joined, loop.cluster_changed, loop.look_at_all)
+    if package is not None:
+        installation = InstallationLoop(client, objects.clusters, helm, package, identity, clock)
+        members.subscribe(installation.joined, installation.cluster_changed, lambda: None)
     objects.configs.subscribe(lambda _: chains.look_at_all())
     objects.configs.subscribe(lambda _: settings.look_at_all())
     async with asyncio.TaskGroup() as group:
