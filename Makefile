@@ -5,12 +5,13 @@ DIRECTORY ?= .lab
 SEED ?= 0
 FIRST ?= 1
 MINUTES ?= 5
+SEEDS ?= 300
 FLEET ?= --nodes 1000
 PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements-bootstrap.lock requirements.lock pyproject.toml
 
-.PHONY: help lab lab-down bootstrap controlplane check test chaos bench fleet wheel image e2e-install locks clean
+.PHONY: help lab lab-down bootstrap controlplane check test chaos faults bench fleet wheel image release release-check e2e-install locks clean
 
 help:
 	@echo "make lab [DPUS=2] [CLUSTERS=1]   raise a rack of virtual DPUs and send a ping through the example's chain (root)"
@@ -19,9 +20,12 @@ help:
 	@echo "make test                        every test (root)"
 	@echo "make e2e-install                 the charts and the image on a rack without anything of ours, by Helm (root)"
 	@echo "make chaos [SEED=0] [FIRST=1] [MINUTES=5]  random faults on a rack while frames pass, from the first on (root)"
+	@echo "make faults [SEEDS=300]          random faults between controllers and an API server, once for each seed"
 	@echo "make bench                       the figures, as a table and as JSON (root)"
 	@echo "make fleet [FLEET='--nodes 1000']  the figures of a simulated fleet beside those of a bare client"
 	@echo "make wheel, make image           build what is installed, into dist/"
+	@echo "make release                     wheel, charts, images, bills of materials and checksums of the commit, into an empty dist/ (root)"
+	@echo "make release-check               build the release once more, elsewhere, and compare (root)"
 	@echo "make locks                       pin the newest versions of all packages, with their hashes"
 	@echo "make clean                       remove the virtual environment and the tools' caches"
 
@@ -51,6 +55,7 @@ check: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_budgets.py
 	$(BIN)/python tools/generate_crds.py --check
+	$(BIN)/python tools/stamp_version.py --check
 	$(BIN)/python -m dpuchain.flows.document | diff docs/pipeline.md - || { echo "docs/pipeline.md is not what dpuchain.flows.document writes"; exit 1; }
 
 controlplane: bootstrap
@@ -67,6 +72,9 @@ e2e-install: controlplane
 chaos: controlplane
 	$(BIN)/python -m tests.chaos --seed $(SEED) --first $(FIRST) --minutes $(MINUTES)
 
+faults: controlplane
+	DPUCHAIN_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest tests/property/test_faults.py
+
 bench: controlplane
 	$(BIN)/python -m bench
 
@@ -77,7 +85,14 @@ wheel: .venv/installed
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 
 image: controlplane
-	@$(BIN)/python tools/build_image.py dist
+	@$(BIN)/python -m tools.build_image dist
+
+release: bootstrap
+	rm -rf dist
+	@$(BIN)/python -m tools.build_release dist
+
+release-check: release
+	@tools/check_release.sh
 
 # The newest versions of everything, with hashes; `make check test` says whether they suit.
 locks: .venv/installed

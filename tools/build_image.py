@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Build the container image without an engine: Debian's Python, the locked packages, Helm and our wheel, as an OCI archive.
 
-    python tools/build_image.py [--architecture amd64|arm64] DIRECTORY     writes DIRECTORY/dpuchain-VERSION-ARCHITECTURE.tar
-    python tools/build_image.py --root ROOT                                fills a folder instead, for the Containerfile
+    python -m tools.build_image [--architecture amd64|arm64] DIRECTORY     writes DIRECTORY/dpuchain-VERSION-ARCHITECTURE.tar,
+                                                                           and its bill of materials, .cdx.json
+    python -m tools.build_image --root ROOT                                fills a folder instead, for the Containerfile
 
 Two builds of one commit are equal byte for byte, as long as Debian's archive has the same packages.
 """
@@ -11,23 +12,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import compileall
 import io
 import os
-import py_compile
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from tools.bill import DEBIAN, bill
+from tools.stamp_version import version
 
 from dpuchain.lab.images import architecture as this_architecture
 from dpuchain.lab.oci import write_archive
-from dpuchain.lab.toolchain import SOURCES, Toolchain
+from dpuchain.lab.toolchain import Toolchain
 
 HERE = Path(__file__).parents[1]
 SUITE = "bookworm"
@@ -45,19 +47,20 @@ UNUSED = (
 )
 PROGRAMS = ("usr/bin/python3.11", "usr/bin/helm")
 """All of usr/bin and bin that stays."""
+LIBRARY = Path("usr/lib/python3.11")
 SITE = Path("usr/lib/python3/dist-packages")
-PYTHON = "/usr/bin/python3.11"
+HELM = Path("usr/bin/helm")
+ENTRYPOINT = ["/usr/bin/python3.11", "-m", "dpuchain"]
 NOBODY = 65532
 CHARTS = Path("usr/share/dpuchain/charts")
 """Where the host controller finds the chart that it installs in DPU clusters."""
 TRIPLES = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
-
-
-def version() -> str:
-    """The one version, from pyproject.toml."""
-    found: str = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["version"]
-    return found
+RECORD = f"""mkdir -p "$1/{DEBIAN}"
+for package in "$1"/var/cache/apt/archives/*.deb; do
+    dpkg-deb --field "$package" >"$1/{DEBIAN}/$(dpkg-deb --field "$package" Package)"
+done"""
+"""Writes down which packages were unpacked, since they are not installed and dpkg knows nothing of them."""
 
 
 def moment() -> int:
@@ -79,6 +82,7 @@ def debian(root: Path, architecture: str) -> None:
         sys.exit("mmdebstrap is not installed: run `make bootstrap`")
     archive = root.parent / "debian.tar"
     options = ["--mode=root", "--variant=extract", f"--include={','.join(PACKAGES)}", f"--architectures={architecture}"]
+    options += [f"--extract-hook={RECORD}"]
     _run("mmdebstrap", *options, SUITE, str(archive), environment={"SOURCE_DATE_EPOCH": str(moment())})
     with tarfile.open(archive) as tar:
         tar.extractall(root, filter="fully_trusted")
@@ -91,6 +95,7 @@ def debian(root: Path, architecture: str) -> None:
                 path.unlink()
     (root / "run").mkdir(exist_ok=True)
     (root / "var/run").symlink_to("../run")  # what a CNI call names is below /var/run
+    _compile(root, LIBRARY)
     authorities = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
     (root / CERTIFICATES).parent.mkdir(parents=True, exist_ok=True)
     (root / CERTIFICATES).write_text("".join(path.read_text() for path in authorities))
@@ -104,17 +109,12 @@ def dependencies(root: Path, architecture: str) -> None:
     platform = [f"--python-platform={TRIPLES[architecture]}", "--python-version=3.11"]
     _run(*uv, *platform, "--no-deps", "--require-hashes", "--requirement", str(HERE / "requirements.runtime.lock"))
     _tidy(root / SITE)
-    helm = root / "usr/bin/helm"
-    helm.parent.mkdir(parents=True, exist_ok=True)
-    if architecture == this_architecture():
-        toolchain = Toolchain()
-        asyncio.run(toolchain.provide("helm", report=print))
-        shutil.copyfile(toolchain.path("helm"), helm)
-    else:
-        go = {"GOARCH": architecture, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"}
-        arguments = ["build", "-trimpath", "-ldflags=-s -w", "-o", str(helm), "helm.sh/helm/v3/cmd/helm"]
-        _run("go", "-C", str(SOURCES / "helm"), *arguments, environment=go)
-    helm.chmod(0o755)
+    _compile(root, SITE)
+    toolchain = Toolchain(architecture="" if architecture == this_architecture() else architecture)
+    asyncio.run(toolchain.provide("helm", report=print))
+    (root / HELM).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(toolchain.path("helm"), root / HELM)
+    (root / HELM).chmod(0o755)
 
 
 def application(root: Path) -> None:
@@ -128,18 +128,25 @@ def application(root: Path) -> None:
         (wheel,) = Path(folder).glob("*.whl")
         _run(uv, "pip", "install", "--quiet", "--no-deps", f"--target={root / SITE}", f"--python={sys.executable}", str(wheel))
     _tidy(root / SITE)
+    _compile(root, SITE / "dpuchain")
 
 
 def _tidy(site: Path) -> None:
-    """Compile ahead, since the root file system is read-only, and take away what differs from build to build."""
+    """Take away what differs from build to build."""
     for pattern in ("**/direct_url.json", "**/uv_cache.json", "**/INSTALLER", "**/RECORD", "**/REQUESTED", "**/.lock"):
         for path in site.glob(pattern):
             path.unlink()
     shutil.rmtree(site / "bin", ignore_errors=True)
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    prefix = str(site)
-    if not compileall.compile_dir(site, quiet=2, stripdir=prefix, prependdir=f"/{SITE}", invalidation_mode=mode):
-        print("some modules of the packages do not compile, and are not used", file=sys.stderr)
+
+
+def _compile(root: Path, place: Path) -> None:
+    """Compile the modules at `place` ahead, since the root file system is read-only; what no Python can compile is not used.
+
+    In a process of its own, since what was compiled before in the same one shows in the result.
+    """
+    where = ["-s", str(root), "-p", "/"]
+    command = [sys.executable, "-I", "-m", "compileall", "-qq", "--invalidation-mode=unchecked-hash", *where, str(root / place)]
+    subprocess.run(command, check=False)
 
 
 def layer(root: Path, before: set[str]) -> bytes:
@@ -164,6 +171,37 @@ def labels() -> dict[str, str]:
     return {**title, f"{prefix}.description": "Service function chaining for DPUs: controllers, agent, admission and CNI plugin."}
 
 
+def configuration() -> dict[str, Any]:
+    """What runs in the image, and as whom; only the agent's pod says otherwise."""
+    return {"Entrypoint": ENTRYPOINT, "User": f"{NOBODY}:{NOBODY}", "WorkingDir": "/", "Labels": labels()}
+
+
+def fill(root: Path, architecture: str) -> Iterator[None]:
+    """Fill the folder `root`, in steps; what each adds is a layer of the image."""
+    root.mkdir(exist_ok=True)
+    steps: dict[str, Callable[[], None]] = {
+        "Debian's packages": partial(debian, root, architecture),
+        "locked packages and Helm": partial(dependencies, root, architecture),
+        "dpuchain": partial(application, root),
+    }
+    for step, work in steps.items():
+        print(f"{architecture}: {step}", flush=True)
+        work()
+        yield
+
+
+def image(directory: Path, architecture: str) -> Path:
+    """Write the image and its bill of materials into a folder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / f"dpuchain-{version()}-{architecture}.tar"
+    with tempfile.TemporaryDirectory(prefix="dpuchain-image-") as folder:
+        root, seen = Path(folder) / "root", set[str]()
+        layers = [layer(root, seen) for _ in fill(root, architecture)]
+        target.with_suffix(".cdx.json").write_text(bill(root, SITE, HELM, version(), moment()))
+    write_archive(target, f"docker.io/dpuchain/dpuchain:{version()}", layers, configuration(), architecture)
+    return target
+
+
 def main() -> None:
     """Build."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -173,27 +211,15 @@ def main() -> None:
     options = parser.parse_args()
     if (options.directory is None) == (options.root is None):
         parser.error("name a DIRECTORY, or --root")
-    with tempfile.TemporaryDirectory(prefix="dpuchain-image-") as folder:
-        root = options.root or Path(folder) / "root"
-        root.mkdir(exist_ok=True)
-        steps: dict[str, Callable[[], None]] = {
-            "Debian's packages": partial(debian, root, options.architecture),
-            "locked packages and Helm": partial(dependencies, root, options.architecture),
-            "dpuchain": partial(application, root),
-        }
-        layers: list[bytes] = []
-        seen: set[str] = set()
-        for step, fill in steps.items():
-            print(step, flush=True)
-            fill()
-            if options.root is None:
-                layers.append(layer(root, seen))
-        if options.root is None:
-            options.directory.mkdir(parents=True, exist_ok=True)
-            target = options.directory / f"dpuchain-{version()}-{options.architecture}.tar"
-            configuration = {"Entrypoint": [PYTHON, "-m", "dpuchain"], "User": f"{NOBODY}:{NOBODY}", "WorkingDir": "/", "Labels": labels()}
-            write_archive(target, f"docker.io/dpuchain/dpuchain:{version()}", layers, configuration, options.architecture)
-            print(f"{target} ({target.stat().st_size / 1e6:.0f} MB)")
+    if sys.version_info[:2] != (3, 11):
+        sys.exit("the image's Python is 3.11, and modules are compiled for it: make PYTHON=python3.11 bootstrap")
+    os.umask(0o022)
+    if options.root is None:
+        target = image(options.directory, options.architecture)
+        print(f"{target} ({target.stat().st_size / 1e6:.0f} MB)")
+    else:
+        for _ in fill(options.root, options.architecture):
+            pass
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 set -eu
 
 wanted="openvswitch-switch containerd runc busybox-static ethtool tcpdump iproute2 iptables containernetworking-plugins util-linux procps
-python3-venv openvswitch-switch-dpdk librte-net-af-packet23 librte-mempool-ring23 mmdebstrap"
+python3-venv prometheus openvswitch-switch-dpdk librte-net-af-packet23 librte-mempool-ring23 mmdebstrap"
 policy=/usr/sbin/policy-rc.d
 
 stop() { echo "$1" >&2; exit 1; }

@@ -62,7 +62,7 @@ class Agents:
         """The agent of one node, until cancelled."""
         self.clients[node] = client = CountingClient(self.endpoint, user_agent="dpuchain-agent")
         self.switches[node] = openflow = MemoryOpenFlow()
-        settings = Settings(node, BRIDGE, "memory", Path("memory"), self.directory / f"{node}.sock", "")
+        settings = Settings(node, BRIDGE, "memory", Path("memory"), self.directory / f"{node}.sock")
         await run(client, settings, Doors(MemoryDatabase, lambda _: openflow, lambda _: self.devices, NoPods))
 
     async def changed(self, request: web.Request) -> web.Response:

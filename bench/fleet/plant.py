@@ -46,7 +46,7 @@ class Plant:
         self.clusters = {name: Cluster(name, directory / name, toolchain) for name in ("host", "cluster-1")}
         self.nodes: list[str] = []
         self.processes: dict[str, Process] = {}
-        self.health: dict[str, str] = {}
+        self.metrics: dict[str, str] = {}
         """Where our controllers tell of themselves."""
         self.group: asyncio.TaskGroup
         self.host: Client
@@ -84,8 +84,8 @@ class Plant:
         """Start one of our controllers, `host` or `dpu`, as a replica that is elected."""
         kubeconfig = self.clusters["host"].kubeconfig if component == "host" else self.account("dpuchain-dpu")
         with ReservedPort("127.0.0.1") as port:
-            self.health[component] = f"127.0.0.1:{port.number}"
-        options = [f"--kubeconfig={kubeconfig}", "--leader-elect", f"--health-address={self.health[component]}"]
+            self.metrics[component] = f"127.0.0.1:{port.number}"
+        options = [f"--kubeconfig={kubeconfig}", "--leader-elect", f"--metrics-address={self.metrics[component]}"]
         self._launch(component, ["-m", "dpuchain", component, *options])
 
     async def stop(self, *names: str) -> None:

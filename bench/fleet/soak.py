@@ -9,13 +9,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
 from bench.figures import Figure
 from bench.fleet import objects
 from bench.fleet.chain import Say
 from bench.fleet.plant import Plant
 from bench.fleet.usage import usage
+from dpuchain.kube.client import Client
+from dpuchain.lab.scraping import scrape, token
 
 SLOTS = 12
 """Chains and interfaces that come, change and go."""
@@ -99,16 +99,16 @@ async def _change(plant: Plant, chance: random.Random, there: dict[int, objects.
 async def _at_rest(plant: Plant) -> dict[str, Holding]:
     await plant.quiet(3)
     await asyncio.sleep(IDLE_SECONDS)
-    tasks = {name: await _tasks(plant.health[name]) for name in ("host", "dpu")}
+    tasks = {name: await _tasks(plant, name, client) for name, client in (("host", plant.host), ("dpu", plant.dpu))}
     tasks |= {name: (await plant.ask(name, "tasks"))["tasks"] for name in plant.agents}
     return {name: _holding(plant.processes[name].pid, count) for name, count in tasks.items()}
 
 
-async def _tasks(address: str) -> int:
-    async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as response:
-        found = _TASKS.search(await response.text())
+async def _tasks(plant: Plant, name: str, admin: Client) -> int:
+    status, text = await scrape(plant.metrics[name], await token(admin))
+    found = _TASKS.search(text)
     if found is None:
-        raise RuntimeError(f"{address} does not say how many tasks it has")
+        raise RuntimeError(f"{name} does not say how many tasks it has: {status}")
     return int(float(found[1]))
 
 

@@ -24,6 +24,7 @@ from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import NotFound
 from dpuchain.kube.writes import StatusReporter
+from dpuchain.runtime.endpoints import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -65,7 +66,7 @@ class PlayedCluster:
 
     def start(self, settings: Settings | None = None) -> None:
         client = Client.from_kubeconfig(self._kubeconfig, user_agent="dpu")
-        self.controller = asyncio.ensure_future(run(client, "", None, settings))
+        self.controller = asyncio.ensure_future(run(client, NOWHERE, None, settings))
 
     async def stop(self) -> None:
         if self.controller is not None:

@@ -43,6 +43,7 @@ from dpuchain.dpu.process import run
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 from dpuchain.kube.writes import StatusReporter, remove_finalizer
+from dpuchain.runtime.endpoints import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -148,7 +149,7 @@ async def start(world: World, api_server: Cluster) -> AsyncIterator[Callable[[],
     assert world.namespace
 
     def begin() -> None:
-        tasks.append(asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="dpu"), "", None)))
+        tasks.append(asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="dpu"), NOWHERE, None)))
 
     yield begin
     for task in tasks:

@@ -1,6 +1,7 @@
 """Whatever API servers refuse, lose and cut off while operators go on: the world ends as the core says of the final objects.
 
-DPUCHAIN_FAULT_SEEDS says how many sequences are tried; each is made from its number alone.
+`make faults SEEDS=300` tries so many sequences, each made from its number alone. All of them are played on one API server, which
+is the host cluster and the DPU cluster of each; a proxy shows each controller the namespace and the nodes of its own world alone.
 """
 
 from __future__ import annotations
@@ -8,27 +9,45 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.property.faulty import FaultyServer
-from tests.property.test_world import MEMBERS, NODES, PROCESSES, ZONES, Machines, machines, open_world
+from tests.property.test_world import BY_HAND, NODES, ZONES, Machines, open_world
+from tests.proxy import Misfortune, Proxy
+
+from dpuchain.api.chain import Port, ServiceChain, ServiceChainSpec, ServiceInterfaceReference, Switch
+from dpuchain.api.kinds import SERVICE_CHAIN
+from dpuchain.api.meta import ObjectMeta, key_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from tests.property.test_world import World
+    from tests.conftest import Background
 
-__all__ = ["machines"]  # the fixture
+    from dpuchain.lab.cluster import Cluster
+
 SEEDS = int(os.environ.get("DPUCHAIN_FAULT_SEEDS", "8"))
+AT_ONCE = 8
 STEPS = 12
+PLACE = "north"
 SELECTORS: tuple[Any, ...] = (
     None,
     {"matchLabels": {"zone": "a"}},
     {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]},
     {"matchExpressions": [{"key": "zone", "operator": "Exists"}]},
 )
+EVERYWHERE = re.compile(r"(/api/v1|/apis/[^/]+/[^/]+)/(?!namespaces|nodes)([^/?]+)(\?.*)?")
+
+
+@pytest.fixture(scope="module")
+def server(make_cluster: Callable[..., Cluster], background: Background) -> Cluster:
+    from tests.conftest import define_kinds
+
+    cluster = make_cluster("faults")
+    background.run(define_kinds(cluster))
+    return cluster
 
 
 def step(chance: Random) -> tuple[Any, ...]:
@@ -41,36 +60,65 @@ def step(chance: Random) -> tuple[Any, ...]:
             apply,
             apply,
             ("delete", named),
-            ("label cluster", chance.choice(MEMBERS), chance.choice(ZONES)),
-            ("label node", chance.choice(MEMBERS), chance.choice(NODES), chance.choice(ZONES)),
-            ("remove node", chance.choice(MEMBERS), chance.choice(NODES)),
-            ("spoil", chance.choice(MEMBERS)),
-            ("kill", chance.choice(PROCESSES)),
-            ("start", chance.choice(PROCESSES)),
+            ("label cluster", PLACE, chance.choice(ZONES)),
+            ("label node", PLACE, chance.choice(NODES), chance.choice(ZONES)),
+            ("remove node", PLACE, chance.choice(NODES)),
+            ("spoil", PLACE),
+            ("kill", chance.choice(("host", PLACE))),
+            ("start", chance.choice(("host", PLACE))),
         ]
     )
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-async def test_the_world_ends_as_the_core_says_whatever_servers_do(machines: Machines, tmp_path: Path, seed: int) -> None:
+def within(namespace: str) -> Callable[[str, str], str]:
+    """What a world asks for of all namespaces and nodes, asked for of its own."""
+
+    def narrow(method: str, path: str) -> str:
+        if method != "GET":
+            return path
+        if path.startswith("/api/v1/nodes?"):
+            return f"{path}&labelSelector=world%3D{namespace}"
+        found = EVERYWHERE.fullmatch(path)
+        return path if found is None else f"{found[1]}/namespaces/{namespace}/{found[2]}{found[3] or ''}"
+
+    return narrow
+
+
+@pytest.mark.timeout(120 + 10 * SEEDS)
+async def test_the_world_ends_as_the_core_says_whatever_servers_do(server: Cluster) -> None:
+    turns = asyncio.Semaphore(AT_ONCE)
+    failed: dict[int, str] = {}
+
+    async def play(seed: int) -> None:
+        async with turns:
+            try:
+                await _play(server, Random(seed))
+            except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - so that each seed that fails is named
+                failed[seed] = f"seed {seed}: {error!r}"
+
+    await asyncio.gather(*map(play, range(SEEDS)))
+    assert not failed, "\n".join(failed[seed] for seed in sorted(failed))
+
+
+async def _play(server: Cluster, chance: Random) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        servers = {name: FaultyServer(cluster) for name, cluster in machines.clusters.items()}
-        doors = {name: tmp_path / f"{name}.kubeconfig" for name in servers}
-        for name, server in servers.items():
-            await stack.enter_async_context(server.serve(doors[name]))
-        world = await stack.enter_async_context(open_world(Machines(machines.clusters, doors)))
-        await _play(world, servers, Random(seed))
-        assert any(server.faults for server in servers.values()), "nothing went wrong"
-
-
-async def _play(world: World, servers: dict[str, FaultyServer], chance: Random) -> None:
-    for process in PROCESSES:
-        world.start(process)
-    for server in servers.values():
-        server.chance, server.faulty = chance, True
-    for _ in range(STEPS):
-        await world.do(*step(chance))
-        await asyncio.sleep(chance.uniform(0, 0.1))
-    for server in servers.values():
-        server.faulty = False
-    await world.settle()
+        proxies = {name: await stack.enter_async_context(Proxy(server).serve()) for name in ("host", PLACE)}
+        doors = {name: proxy.kubeconfig for name, proxy in proxies.items()}
+        world = await stack.enter_async_context(open_world(Machines(dict.fromkeys(proxies, server), doors)))
+        client = world.places[PLACE].client
+        switch = Switch(ports=(Port(service_interface=ServiceInterfaceReference(match_labels={"port": "one"})),))
+        node = f"{NODES[0]}-{world.namespace}"
+        meta = ObjectMeta(name=BY_HAND, namespace=world.namespace)
+        by_hand = await client.create(SERVICE_CHAIN, ServiceChain(metadata=meta, spec=ServiceChainSpec(node=node, switches=(switch,))))
+        misfortune = Misfortune(chance)
+        for proxy in proxies.values():
+            proxy.narrow = within(world.namespace)
+            misfortune.begin(proxy)
+        world.start_all()
+        for _ in range(STEPS):
+            await world.do(*step(chance))
+            await asyncio.sleep(chance.uniform(0, 0.1))
+        misfortune.end()
+        await world.settle()
+        assert misfortune.faults, "nothing went wrong"
+        assert await client.get(SERVICE_CHAIN, key_of(by_hand)) == by_hand, "what is of no set was written"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import uuid
 from dataclasses import dataclass
@@ -35,13 +36,13 @@ from dpuchain.host.helm import Helm
 from dpuchain.host.process import run as run_host
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
-from dpuchain.kube.errors import AlreadyExists, Conflict, NotFound
+from dpuchain.kube.errors import Conflict, NotFound
 from dpuchain.kube.identity import cluster_identity
 from dpuchain.kube.writes import StatusReporter
+from dpuchain.runtime.endpoints import NOWHERE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from tests.conftest import Background
 
@@ -54,6 +55,8 @@ NODES = ("dpu-1", "dpu-2")
 ZONES = ("a", "b", None)
 PROCESSES = ("host", *MEMBERS)
 PATIENCE = 30
+BY_HAND = "by-hand"
+"""The name of an object on a node that is of no set, and of no agent here."""
 HOST_KINDS = (kinds.DPU_SERVICE_CHAIN, kinds.DPU_SERVICE_INTERFACE, kinds.DPU_CLUSTER, kinds.SECRET)
 MEMBER_KINDS = (kinds.SERVICE_CHAIN_SET, kinds.SERVICE_INTERFACE_SET, kinds.SERVICE_CHAIN, kinds.SERVICE_INTERFACE)
 STRUCTS: dict[str, tuple[Any, Any]] = {
@@ -93,7 +96,12 @@ class Machines:
     """The API servers of the host cluster and of the DPU clusters, and the kubeconfigs by which controllers reach them."""
 
     clusters: Mapping[str, Cluster]
-    doors: Mapping[str, Path]
+    doors: Mapping[str, bytes]
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The DPU clusters."""
+        return tuple(name for name in self.clusters if name != "host")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +111,7 @@ def machines(make_cluster: Callable[..., Cluster], background: Background) -> Ma
     clusters = {name: make_cluster(name) for name in PROCESSES}
     for cluster in clusters.values():
         background.run(define_kinds(cluster))
-    return Machines(clusters, {name: cluster.kubeconfig for name, cluster in clusters.items()})
+    return Machines(clusters, {name: cluster.kubeconfig.read_bytes() for name, cluster in clusters.items()})
 
 
 @settings(
@@ -121,23 +129,22 @@ def test_the_world_ends_as_the_core_says(machines: Machines, sequence: list[Any]
 
 async def _play(machines: Machines, sequence: list[Any]) -> None:
     async with open_world(machines) as world:
-        for process in PROCESSES:
-            world.start(process)
+        world.start_all()
         for step in sequence:
             await world.do(*step)
         await world.settle()
 
 
 class Member:
-    """A DPU cluster as a client of the test's watches it, and its agents."""
+    """A DPU cluster as a client of the test's watches it, and its agents. The nodes are those with the label that says whose they are."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, namespace: str) -> None:
         self.client = client
-        self.chain_sets = Cache(client, kinds.SERVICE_CHAIN_SET)
-        self.interface_sets = Cache(client, kinds.SERVICE_INTERFACE_SET)
-        self.chains = Cache(client, kinds.SERVICE_CHAIN)
-        self.interfaces = Cache(client, kinds.SERVICE_INTERFACE)
-        self.nodes = Cache(client, kinds.NODE, metadata_only=True)
+        self.chain_sets = Cache(client, kinds.SERVICE_CHAIN_SET, namespace=namespace)
+        self.interface_sets = Cache(client, kinds.SERVICE_INTERFACE_SET, namespace=namespace)
+        self.chains = Cache(client, kinds.SERVICE_CHAIN, namespace=namespace)
+        self.interfaces = Cache(client, kinds.SERVICE_INTERFACE, namespace=namespace)
+        self.nodes = Cache(client, kinds.NODE, label_selector=f"world={namespace}", metadata_only=True)
         self._reporters: dict[str, StatusReporter[Any]] = {
             cache.resource.kind: StatusReporter(client, cache.resource, "agent") for cache in (self.chains, self.interfaces)
         }
@@ -158,7 +165,7 @@ class Member:
         while True:
             cache, key = await waiting.get()
             item = cache.get(key)
-            if item is None or self.nodes.get(ObjectKey("", item.spec.node or "")) is None:
+            if item is None or key.name == BY_HAND or self.nodes.get(ObjectKey("", item.spec.node or "")) is None:
                 continue
             with contextlib.suppress(Conflict, NotFound):  # another change is on its way, which comes here too
                 if item.metadata.deletion_timestamp is None:
@@ -176,9 +183,9 @@ class World:
         self.places = places
         self._machines = machines
         self._host = host
-        self._chains = Cache(host, kinds.DPU_SERVICE_CHAIN)
-        self._interfaces = Cache(host, kinds.DPU_SERVICE_INTERFACE)
-        self._clusters = Cache(host, kinds.DPU_CLUSTER)
+        self._chains = Cache(host, kinds.DPU_SERVICE_CHAIN, namespace=namespace)
+        self._interfaces = Cache(host, kinds.DPU_SERVICE_INTERFACE, namespace=namespace)
+        self._clusters = Cache(host, kinds.DPU_CLUSTER, namespace=namespace)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         for cache in self.caches:
@@ -219,12 +226,13 @@ class World:
 
     async def label_node(self, place: str, name: str, zone: str | None) -> None:
         """Give a node another label; a node that is gone joins again with it."""
-        node = Metadata(metadata=ObjectMeta(name=name, labels={"zone": zone} if zone else {}))
+        labels = {"world": self.namespace, **({"zone": zone} if zone else {})}
+        node = Metadata(metadata=ObjectMeta(name=f"{name}-{self.namespace}", labels=labels))
         await self.places[place].client.apply(kinds.NODE, node, field_owner="test")
 
     async def remove_node(self, place: str, name: str) -> None:
         with contextlib.suppress(NotFound):
-            await self.places[place].client.delete(kinds.NODE, ObjectKey("", name))
+            await self.places[place].client.delete(kinds.NODE, ObjectKey("", f"{name}-{self.namespace}"))
 
     async def spoil(self, place: str) -> None:
         """Somebody edits all generated objects of a cluster."""
@@ -235,7 +243,7 @@ class World:
             (member.interfaces, {"physical": {"interfaceName": "spoilt"}}),
         )
         for cache, spec in edits:
-            for item in cache:
+            for item in _generated(cache):
                 with contextlib.suppress(NotFound):
                     await member.client.patch(cache.resource, key_of(item), {"spec": spec})
 
@@ -246,25 +254,29 @@ class World:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    def start_all(self) -> None:
+        """Start the controllers that do not run."""
+        for process in self._machines.clusters:
+            self.start(process)
+
     def start(self, process: str) -> None:
         """Start a controller, if it does not run."""
         if process in self._tasks:
             return
         if process == "host":
-            client = Client.from_kubeconfig(self._machines.doors["host"], user_agent="dpuchain-host")
-            work = run_host(client, Helm("helm-is-not-used", {}), "", None)
+            client = Client.from_kubeconfig(json.loads(self._machines.doors["host"]), user_agent="dpuchain-host")
+            work = run_host(client, Helm("helm-is-not-used", {}), NOWHERE, None)
         else:
-            work = run_dpu(Client.from_kubeconfig(self._machines.doors[process], user_agent="dpuchain-dpu"), "", None)
+            work = run_dpu(Client.from_kubeconfig(json.loads(self._machines.doors[process]), user_agent="dpuchain-dpu"), NOWHERE, None)
         self._tasks[process] = asyncio.ensure_future(work)
 
     async def stop(self) -> None:
-        for process in PROCESSES:
+        for process in self._machines.clusters:
             await self.kill(process)
 
     async def settle(self) -> None:
         """With all controllers at work, wait until the world is what the core says."""
-        for process in PROCESSES:
-            self.start(process)
+        self.start_all()
         try:
             async with asyncio.timeout(PATIENCE):
                 while self.differences():
@@ -299,7 +311,7 @@ class World:
                 wanted = [project(item, self._identity) for item in sources if cluster is not None and _selects(item, cluster)]
                 found += _compare(f"{name}: set", wanted, sets)
                 expected = [child for item in sets for child in expand(item, nodes, ()).wanted]
-                found += _compare(f"{name}: object", expected, children)
+                found += _compare(f"{name}: object", expected, _generated(children))
         return found
 
     def _said(self, item: Any) -> bool:
@@ -317,7 +329,11 @@ def _leaves(item: Any) -> bool:
     return item.metadata.deletion_timestamp is not None
 
 
-def _compare(what: str, wanted: list[Any], present: Cache[Any]) -> list[str]:
+def _generated(children: Cache[Any]) -> list[Any]:
+    return [child for child in children if child.metadata.name != BY_HAND]
+
+
+def _compare(what: str, wanted: list[Any], present: Iterable[Any]) -> list[str]:
     """The differences between objects that should be there and those that are, by what the core decides of them."""
 
     def essence(items: Any) -> dict[ObjectKey, Any]:
@@ -336,14 +352,14 @@ def _compare(what: str, wanted: list[Any], present: Cache[Any]) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def open_world(machines: Machines) -> AsyncIterator[World]:
-    """A namespace of the example's own, two DPUClusters with two nodes each, nothing at work yet; all of it is gone afterwards."""
+    """A namespace of the example's own, DPUClusters with two nodes each, nothing at work yet; all of it is gone afterwards."""
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     async with contextlib.AsyncExitStack() as stack:
         host = await stack.enter_async_context(Client.from_kubeconfig(machines.clusters["host"].kubeconfig, user_agent="tests"))
         places = {}
-        for name in MEMBERS:
+        for name in machines.members:
             kubeconfig = machines.clusters[name].kubeconfig
-            places[name] = Member(await stack.enter_async_context(Client.from_kubeconfig(kubeconfig, user_agent="tests")))
+            places[name] = Member(await stack.enter_async_context(Client.from_kubeconfig(kubeconfig, user_agent="tests")), namespace)
         world = World(machines, namespace, host, await cluster_identity(host), places)
         tasks = [asyncio.create_task(cache.run()) for cache in world.caches]
         stack.push_async_callback(asyncio.wait, tasks)
@@ -352,11 +368,10 @@ async def open_world(machines: Machines) -> AsyncIterator[World]:
             await cache.synced()
         tasks += [asyncio.create_task(place.act()) for place in places.values()]
         await host.create(kinds.NAMESPACE, Metadata(metadata=ObjectMeta(name=namespace)))
-        for name, place in places.items():
-            await _add_cluster(host, namespace, name, machines.doors[name].read_bytes())
+        for name in places:
+            await _add_cluster(host, namespace, name, machines.doors[name])
             for node in NODES:
-                with contextlib.suppress(AlreadyExists):
-                    await place.client.create(kinds.NODE, Metadata(metadata=ObjectMeta(name=node)))
+                await world.label_node(name, node, None)
         try:
             yield world
         finally:
@@ -364,7 +379,9 @@ async def open_world(machines: Machines) -> AsyncIterator[World]:
             await _clear(host, HOST_KINDS, namespace)
             for place in places.values():
                 await _clear(place.client, MEMBER_KINDS, namespace)
-                await _clear(place.client, (kinds.NODE,), "")
+                for node in NODES:
+                    with contextlib.suppress(NotFound):
+                        await place.client.delete(kinds.NODE, ObjectKey("", f"{node}-{namespace}"))
 
 
 async def _add_cluster(host: Client, namespace: str, name: str, kubeconfig: bytes) -> None:

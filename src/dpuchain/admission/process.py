@@ -25,8 +25,10 @@ from dpuchain.kube.client import APPLY_PATCH, Client
 from dpuchain.kube.errors import AlreadyExists, Conflict
 from dpuchain.runtime.clock import Clock, SystemClock
 from dpuchain.runtime.controller import Controller
+from dpuchain.runtime.endpoints import NOWHERE, Endpoints, published
 from dpuchain.runtime.errors import Unfinished
-from dpuchain.runtime.health import serve
+from dpuchain.runtime.metrics import Reading
+from dpuchain.runtime.readings import readiness
 
 KEY = "certificates"
 """The only key that the loop of certificates works on."""
@@ -48,19 +50,23 @@ class Settings:
     """A Secret in dpf-operator-system whose certificate somebody else keeps, such as cert-manager; None to keep one of our own."""
 
 
-async def run(client: Client, settings: Settings, health_address: str) -> None:
+async def run(client: Client, settings: Settings, endpoints: Endpoints) -> None:
     """Work until cancelled."""
-    async with answering(client, settings, health_address):
+    async with answering(client, settings, endpoints):
         await asyncio.Event().wait()
 
 
 @contextlib.asynccontextmanager
-async def answering(client: Client, settings: Settings, health_address: str = "") -> AsyncIterator[World]:
+async def answering(client: Client, settings: Settings, endpoints: Endpoints = NOWHERE) -> AsyncIterator[World]:
     """Answer API servers, as far as the world is known; yields the world."""
     world = HostWorld(client) if settings.mode == "host" else MemberWorld(client)
     keeper = Keeper(client, settings, SystemClock())
     checks = {"world": lambda: world.problem, "certificates": lambda: keeper.problem}
-    async with client, serve(health_address, checks), asyncio.TaskGroup() as group:
+
+    async def read() -> Reading:
+        return readiness(checks)
+
+    async with client, published(endpoints, client, checks, read), asyncio.TaskGroup() as group:
         tasks = [group.create_task(part) for part in (world.run(), keeper.run())]
         await keeper.shown.wait()
         async with serving(Reviewer(world), settings.address, keeper.tls) as port:

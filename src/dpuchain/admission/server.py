@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator
 
 import structlog
 from aiohttp import web
-from prometheus_client import Counter, Histogram
 
 from dpuchain.admission.messages import Malformed, Request, answer, objects, read
 from dpuchain.admission.world import World
 from dpuchain.chain.review import Verdict
 from dpuchain.kube.errors import Invalid
-from dpuchain.runtime.metrics import REGISTRY
+from dpuchain.runtime.metrics import ADMISSION_REVIEWS, ADMISSION_SECONDS
 
 PATH = "/validate"
 LARGEST = 8 * 1024 * 1024
@@ -26,14 +25,6 @@ BODY_SECONDS = 5.0
 IDLE_SECONDS = 30.0
 """How long a connection may be without a whole request."""
 HANDSHAKE_SECONDS = 5.0
-
-REVIEWS = Counter("dpuchain_admission_reviews", "Questions that were answered.", ["kind", "answer"], registry=REGISTRY)
-SECONDS = Histogram(
-    "dpuchain_admission_seconds",
-    "How long an answer took, once the question was read.",
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1),
-    registry=REGISTRY,
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +56,7 @@ class Reviewer:
             content = self._answer(read(body))
         except Malformed as error:
             return web.Response(status=400, text=f"{error}\n")
-        SECONDS.observe(time.perf_counter() - began)
+        ADMISSION_SECONDS.observe(time.perf_counter() - began)
         return web.Response(body=content, content_type="application/json")
 
     def _answer(self, request: Request) -> bytes:
@@ -76,7 +67,7 @@ class Reviewer:
             verdict = self._world.review(*objects(request, resource))
         except Invalid as error:  # as it is for the controllers, which could not read it either
             verdict = Verdict(() if request.operation == "DELETE" else (str(error),))
-        REVIEWS.labels(resource.kind, "refused" if verdict.refusals else "warned" if verdict.warnings else "allowed").inc()
+        ADMISSION_REVIEWS.labels(resource.kind, "refused" if verdict.refusals else "warned" if verdict.warnings else "allowed").inc()
         for refusal in verdict.refusals:
             _log.info("refused", kind=resource.kind, reason=refusal)
         return answer(request.uid, verdict)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ from typing import Any
 import msgspec
 import structlog
 
-from dpuchain.agent.attachment import INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, CniError, Request, decode_request, version_of
+from dpuchain.agent.attachment import (
+    INVALID_CONFIG,
+    INVALID_ENVIRONMENT,
+    IO_FAILURE,
+    REQUIRED,
+    CniError,
+    Request,
+    decode_request,
+    version_of,
+)
+from dpuchain.runtime.metrics import CNI_SECONDS
 
 LONGEST_CALL = 1 << 20
 CALL_SECONDS = 55.0
@@ -49,23 +60,36 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ans
 async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> bytes:
     """What to send back: the exit status and what to print."""
     body = b""
+    began, command, result = time.monotonic(), "other", "refused"
     try:
         async with asyncio.timeout(CALL_SECONDS):
             body = await _body(reader)  # whoever is refused hears so only if all that he sent has been read
             _check_peer(writer.get_extra_info("socket"))
             request = decode_request(body)
-            log = _log.bind(command=request.command, container=request.container_id[:12], interface=request.ifname, args=request.args)
+            command = request.command if request.command in REQUIRED else command
+            log = _log.bind(command=request.command, container=request.container_id[:12], interface=request.ifname, **_pod(request))
             try:
-                result = await answer(request)
+                made = await answer(request)
             except CniError as error:
                 log.warning("CNI call failed", code=error.code, error=str(error))
                 raise
             log.info("CNI call done")
-            return b"0\n" if result is None else b"0\n%b\n" % msgspec.json.encode(result)
+            result = "ok"
+            return b"0\n" if made is None else b"0\n%b\n" % msgspec.json.encode(made)
     except CniError as error:
         return _refusal(body, error)
     except TimeoutError:
         return _refusal(body, CniError(IO_FAILURE, f"the agent was not done after {CALL_SECONDS:.0f} s"))
+    finally:
+        CNI_SECONDS.labels(command, result).observe(time.monotonic() - began)
+
+
+def _pod(request: Request) -> dict[str, str]:
+    """Whose call it is; as it came, where it names no pod."""
+    try:
+        return {"kind": "Pod", "namespace": request.pod.namespace, "name": request.pod.name}
+    except CniError:
+        return {"args": request.args}
 
 
 def _refusal(body: bytes, error: CniError) -> bytes:

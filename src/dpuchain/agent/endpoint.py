@@ -11,13 +11,14 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from dpuchain.agent.access import Access, Forbidden, Unknown
+from dpuchain.agent.access import Access
 from dpuchain.agent.answers import Answers, Checks, NotYet, Question
 from dpuchain.chain.report import ASKER_HEADER, PROBES
 from dpuchain.flows.packets import FrameError, parse
 from dpuchain.flows.path import NoSuchInterface
 from dpuchain.kube.errors import KubeError
 from dpuchain.ovs.errors import OvsError
+from dpuchain.runtime.access import Forbidden, Unknown
 from dpuchain.runtime.certificates import self_signed
 from dpuchain.runtime.health import listen
 

@@ -6,18 +6,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import Counter
-
 from dpuchain.agent.evidence import Subject
-from dpuchain.runtime.metrics import REGISTRY
+from dpuchain.runtime.metrics import REPAIRS
 
 WINDOW_SECONDS = 10.0
 FIGHT = 10
 """Repairs within the window that no accident explains: two writers each undo what the other does."""
 PACE_SECONDS = 0.5
 """Between two repairs in a fight, so that it costs neither the switch nor us."""
-
-REPAIRS = Counter("dpuchain_repairs", "Changes of others to our flows and ports that were undone.", ["kind"], registry=REGISTRY)
 
 
 @dataclass(frozen=True)

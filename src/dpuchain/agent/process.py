@@ -15,6 +15,7 @@ from dpuchain.agent.cni_socket import listen
 from dpuchain.agent.contact import Contact
 from dpuchain.agent.endpoint import answering
 from dpuchain.agent.evidence import Subject
+from dpuchain.agent.measures import Measures
 from dpuchain.agent.netlink import Aliases
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.ports import PortType
@@ -27,9 +28,12 @@ from dpuchain.agent.wiring import Wiring
 from dpuchain.kube.client import Client
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.openflow import OpenFlow
+from dpuchain.runtime import logs
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.controller import Controller
-from dpuchain.runtime.health import serve
+from dpuchain.runtime.endpoints import NOWHERE, Endpoints, published
+from dpuchain.runtime.metrics import Reading, reading
+from dpuchain.runtime.readings import readiness
 
 STATUS_WRITERS = 4
 """Status writes in flight: one node's share of its API server."""
@@ -48,11 +52,11 @@ class Settings:
     ovsdb: str
     openflow: Path
     cni_socket: Path
-    health_address: str
     port_type: PortType = "auto"
     sysfs: Path = Path("/sys")
     address: str = ""
     """Where questions about the node are answered ("HOST:PORT"); nowhere if empty."""
+    endpoints: Endpoints = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ OF_THE_DPU = Doors()
 
 async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> None:
     """Work until cancelled. Whatever cannot be reached is tried again; readiness says what is missing."""
+    logs.bind(node=settings.node)
     clock = SystemClock()
     objects = NodeObjects.of(client, settings.node)
     database = doors.database(settings.ovsdb)
@@ -98,10 +103,15 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
         "openflow": lambda: None if openflow.failure is None else str(openflow.failure),
     }
     answers = Answers(settings.bridge, objects, switch, (database, openflow), Prober(settings.openflow, clock))
+    measures = Measures(objects, switch, openflow)
+
+    async def read() -> Reading:
+        return reading(readiness(checks), await measures.read())
+
     access = Access(client, settings.node)
     async with (
         client,
-        serve(settings.health_address, checks),
+        published(settings.endpoints, client, checks, read),
         answering(settings.address, access, answers, checks),
         listen(settings.cni_socket, wiring.answer),
         asyncio.TaskGroup() as group,

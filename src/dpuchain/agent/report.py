@@ -36,12 +36,12 @@ class Counts:
     @property
     def learned(self) -> int:
         """How many entries the switches have learned."""
-        return sum(is_ours(flow.cookie) and COOKIE["kind"].read(flow.cookie) == LEARNED_KIND for flow, _ in self.flows)
+        return sum(is_ours(flow.cookie) and COOKIE["kind"].read(flow.cookie) == LEARNED_KIND for flow, *_ in self.flows)
 
     @property
     def foreign(self) -> int:
         """How many flows are not dpuchain's."""
-        return sum(not is_ours(flow.cookie) and not is_probe(flow.cookie) for flow, _ in self.flows)
+        return sum(not is_ours(flow.cookie) and not is_probe(flow.cookie) for flow, *_ in self.flows)
 
     @property
     def static(self) -> list[Counted]:
@@ -59,10 +59,10 @@ class Reporter:
         self._static = counts.static
         self._entered: Counter[tuple[int, int | None]] = Counter()
         self._flows: Counter[tuple[int, int]] = Counter()
-        for flow, packets in self._static:
+        for flow, packets, _ in self._static:
             self._flows[COOKIE["owner"].read(flow.cookie), COOKIE["port"].read(flow.cookie)] += 1
             if flow.table == CLASSIFY:
-                self._entered[_entrance(flow)] += packets
+                self._entered[entrance(flow)] += packets
         self._numbers = number_owners(resolved.resolutions)
 
     def chains(self, chains: Sequence[ServiceChain]) -> tuple[Chain, ...]:
@@ -141,7 +141,7 @@ class Reporter:
         return (*verdict.problems, *([verdict.flows_missing] if verdict.flows_missing else []))
 
 
-def _entrance(flow: Flow) -> tuple[int, int | None]:
+def entrance(flow: Flow) -> tuple[int, int | None]:
     """The port and the VLAN that a flow of the first table is for."""
     match = {field: value for field, value, _ in flow.match}
     vlan = match.get("vlan_vid")

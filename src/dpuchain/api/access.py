@@ -12,10 +12,10 @@ from dpuchain.api.resource import Resource
 
 
 class TokenReviewSpec(Model, frozen=True, kw_only=True):
-    """A token, and for whom it must be."""
+    """A token, and for whom it must be: for the API server itself if nobody is named."""
 
     token: str
-    audiences: tuple[str, ...]
+    audiences: tuple[str, ...] = ()
 
 
 class UserInfo(Model, frozen=True, kw_only=True):
@@ -56,6 +56,20 @@ class ResourceAttributes(Model, frozen=True, kw_only=True):
     subresource: str = ""
     name: str = ""
 
+    def __str__(self) -> str:
+        what = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+        return f"{self.verb} {what}.{self.group} {self.name}"
+
+
+class NonResourceAttributes(Model, frozen=True, kw_only=True):
+    """A verb on a path of a server."""
+
+    verb: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.path}"
+
 
 class SubjectAccessReviewSpec(Model, frozen=True, kw_only=True):
     """Somebody, and what he would do."""
@@ -64,7 +78,8 @@ class SubjectAccessReviewSpec(Model, frozen=True, kw_only=True):
     uid: str = ""
     groups: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
-    resource_attributes: ResourceAttributes
+    resource_attributes: ResourceAttributes | None = None
+    non_resource_attributes: NonResourceAttributes | None = None
 
 
 class SubjectAccessReviewStatus(Model, frozen=True, kw_only=True):

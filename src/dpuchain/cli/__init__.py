@@ -54,5 +54,6 @@ class LazyGroup(click.Group):
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dpuchain", message="%(prog)s %(version)s")
 def main() -> None:
     """Service function chaining for DPUs."""

@@ -12,6 +12,7 @@ from dpuchain.admission.server import PATH
 from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_NAMESPACE
 from dpuchain.cli import options
+from dpuchain.runtime.endpoints import Endpoints
 
 
 def _service(_context: click.Context, _option: click.Parameter, text: str) -> ObjectKey:
@@ -65,11 +66,11 @@ def command(
     service: ObjectKey,
     url: str | None,
     kubeconfig: Path | None,
-    health_address: str,
+    endpoints: Endpoints,
     log_level: str,
     **settings: str,
 ) -> None:
     """Refuse objects that cannot work, and warn of those that do not work yet, before they are stored."""
     client = options.client(kubeconfig, "admission")
     chosen = Settings(mode=mode, endpoint=Endpoint(url, service), **settings)
-    options.run(lambda: run(client, chosen, health_address), log_level)
+    options.run(lambda: run(client, chosen, endpoints), log_level)

@@ -11,6 +11,7 @@ from dpuchain.chain.restarts import Limit
 from dpuchain.cli import options
 from dpuchain.dpu.process import run
 from dpuchain.dpu.restarts import Settings
+from dpuchain.runtime.endpoints import Endpoints
 
 
 def _limit(_context: click.Context, _option: click.Parameter, text: str) -> Limit:
@@ -42,7 +43,7 @@ def _limit(_context: click.Context, _option: click.Parameter, text: str) -> Limi
 @options.common
 def command(
     kubeconfig: Path | None,
-    health_address: str,
+    endpoints: Endpoints,
     log_level: str,
     *,
     leader_elect: bool,
@@ -52,4 +53,4 @@ def command(
     """Make the node objects of a DPU cluster from its sets, restart pods for a new serviceMTU, and sum status up."""
     client = options.client(kubeconfig, "dpu")
     settings = Settings(max_unavailable, timedelta(seconds=restart_deadline))
-    options.run(lambda: run(client, health_address, options.identity(leader_elect), settings), log_level)
+    options.run(lambda: run(client, endpoints, options.identity(leader_elect), settings), log_level)

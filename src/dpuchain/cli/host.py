@@ -10,6 +10,7 @@ from dpuchain.cli import options
 from dpuchain.host.helm import Helm
 from dpuchain.host.installation import package
 from dpuchain.host.process import run
+from dpuchain.runtime.endpoints import Endpoints
 
 
 def _mirrors(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -44,7 +45,7 @@ def _mirrors(context: click.Context, parameter: click.Parameter, values: tuple[s
 def command(
     helm: str,
     mirrors: dict[str, str],
-    health_address: str,
+    endpoints: Endpoints,
     kubeconfig: Path | None,
     log_level: str,
     *,
@@ -58,4 +59,4 @@ def command(
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     identity = options.identity(leader_elect)
-    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), health_address, identity, brought), log_level)
+    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), endpoints, identity, brought), log_level)

@@ -27,6 +27,7 @@ class _Plugin(LazyGroup):
 
 
 @click.command(cls=_Plugin, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dpuchain", message="%(prog)s %(version)s")
 def plugin() -> None:
     """See what chains are on DPUs, and why traffic goes where it goes."""
 

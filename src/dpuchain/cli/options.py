@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+import structlog
 
 from dpuchain.api.kinds import DPU_SERVICE, DPU_SERVICE_CHAIN, DPU_SERVICE_INTERFACE
 from dpuchain.api.names import OPERATOR_NAMESPACE
@@ -21,20 +23,55 @@ from dpuchain.kube.errors import KubeError
 from dpuchain.kube.kubeconfig import InvalidKubeconfig, found, namespace_in, read
 from dpuchain.kube.leases import LeadershipLost
 from dpuchain.runtime import process
+from dpuchain.runtime.endpoints import Endpoints
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_LOG_FORMAT = f"{__name__}.log_format"
+"""Under which a command's context has how its logs are to look."""
+_log = structlog.get_logger(__name__)
+
+
+def _remember_format(context: click.Context, _: click.Parameter, chosen: str | None) -> None:
+    context.meta[_LOG_FORMAT] = chosen
+
+
 def common(command: F) -> F:
-    """Add the options that every process has; each can be set by its environment variable too."""
+    """Add the options that every process has; each can be set by its environment variable too. Its addresses become `endpoints`."""
+
+    @functools.wraps(command)
+    def with_endpoints(health_address: str, metrics_address: str, metrics_certificate: Path | None, **given: Any) -> Any:
+        return command(endpoints=Endpoints(health_address, metrics_address, metrics_certificate), **given)
+
+    wrapped: Any = with_endpoints
     for option in (
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True),
+        click.option(
+            "--log-format",
+            type=click.Choice(["json", "text"]),
+            expose_value=False,
+            callback=_remember_format,
+            help="One JSON object a line, or text for people.  [default: text on a terminal, else json]",
+        ),
         click.option(
             "--health-address",
             default="",
             metavar="HOST:PORT",
-            help="Where to answer /healthz, /readyz and /metrics; nowhere if empty.",
+            help="Where to answer /healthz and /readyz, by HTTP, to everybody; nowhere if empty.",
+        ),
+        click.option(
+            "--metrics-address",
+            default="",
+            metavar="HOST:PORT",
+            help="Where to answer /metrics, by HTTPS, to whom the API server lets get that URL; nowhere if empty.",
+        ),
+        click.option(
+            "--metrics-certificate",
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="FOLDER",
+            help="Where tls.crt and tls.key are for it; they may be exchanged at any time.  [default: make one that nobody vouches for]",
         ),
         click.option(
             "--kubeconfig",
@@ -42,8 +79,8 @@ def common(command: F) -> F:
             help="How to reach the API server; as a pod, the pod's service account is used if this is absent.",
         ),
     ):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return cast("F", wrapped)
 
 
 def cluster(command: F) -> F:
@@ -154,8 +191,9 @@ def client(kubeconfig: Path | None, component: str) -> Client:
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
-    """Run a process until it is told to end. An address or a file that cannot be used ends it with a sentence."""
+    """Run a process until it is told to end. An address or a file that cannot be used ends it with a line in its log."""
     try:
-        process.run(main, log_level=log_level)
+        process.run(main, log_level=log_level, log_format=click.get_current_context().meta[_LOG_FORMAT])
     except* (OSError, ValueError, LeadershipLost) as group:
-        raise click.ClickException("; ".join(str(error) for error in group.exceptions)) from group
+        _log.critical("the process ends", error="; ".join(str(error) for error in group.exceptions))
+        raise SystemExit(1) from None

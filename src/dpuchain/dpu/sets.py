@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from prometheus_client import Histogram
 
 from dpuchain.api.conditions import Finding
 from dpuchain.api.kubernetes import Metadata
@@ -29,15 +28,8 @@ from dpuchain.runtime.bucket import TokenBuckets
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.convergence import Convergence
 from dpuchain.runtime.fanout import FanOut
-from dpuchain.runtime.metrics import REGISTRY
+from dpuchain.runtime.metrics import WATCH_LAG
 
-WATCH_LAG = Histogram(
-    "dpuchain_watch_lag_seconds",
-    "From the answer to a write of ours until the watch has brought what was written.",
-    ["kind"],
-    buckets=(0.0, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
-    registry=REGISTRY,
-)
 BURST, PACE_SECONDS = 3, 1.0
 """Writes of a set's status while its objects change: a few at once, so that what a person waits for shows, then one a second."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ FIELD_MANAGER = "helm"
 """The name by which we call Helm, whatever its file is called: Helm takes it for that of the manager of all fields that it sets."""
 TETHER = Path(__file__).with_name("tether.py")
 COMMAND_SECONDS = 300.0
+FOLDERS = "dpuchain-helm-"
+"""How the names of our temporary folders begin."""
 RUNS, SHARE = 8, 2
 """Commands that run at once, and those of them that are for one cluster or one repository: one that hangs leaves turns to the others."""
 LONGEST = 600
@@ -167,11 +170,44 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that nobody else can read and that goes with the context; if this process is killed, with the next such folder of any other.
+
+    Who uses one holds its lock. Another may take it for abandoned between its making and its lock: it is made anew then.
+    """
+    for abandoned in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
+        with contextlib.suppress(OSError), _locked(abandoned):
+            shutil.rmtree(abandoned)
+    with contextlib.ExitStack() as stack:
+        path = None
+        while path is None:
+            made = Path(tempfile.mkdtemp(prefix=FOLDERS))
+            with contextlib.suppress(OSError):
+                stack.enter_context(_locked(made))
+                path = made
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder. OSError if somebody else does, or if it is gone."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.stat()
+        yield
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.asynccontextmanager
 async def _home(access: Access) -> AsyncIterator[dict[str, str]]:
-    """The environment of one command: its kubeconfig in a folder that nobody else can read and that goes with the command."""
-    with tempfile.TemporaryDirectory(prefix="dpuchain-helm-") as folder:
-        path = Path(folder)
+    """The environment of one command: its kubeconfig in a folder of its own."""
+    with _folder() as path:
         if isinstance(access, bytes):
             (path / "kubeconfig").write_bytes(access)
         kubeconfig = access.absolute() if isinstance(access, Path) else path / "kubeconfig"
@@ -179,4 +215,4 @@ async def _home(access: Access) -> AsyncIterator[dict[str, str]]:
         # A kubeconfig that is not there makes Helm look for the pod that it is in, by these variables.
         dropped = ("HELM_", "KUBECONFIG") if access is None else ("HELM_", "KUBE")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-        yield {**kept, **homes, "KUBECONFIG": str(kubeconfig)}
+        yield {**kept, **homes, "TMPDIR": str(path), "KUBECONFIG": str(kubeconfig)}

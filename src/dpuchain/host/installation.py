@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def package(folder: Path, values: Path | None) -> Package:
     try:
         chart = yaml.safe_load((folder / "Chart.yaml").read_text())
         version = str(chart["version"])
-        content = [(str(path.relative_to(folder)), path.read_text()) for path in sorted(folder.rglob("*")) if path.is_file()]
+        content = sorted((str(path.relative_to(folder)), path.read_text()) for path in _files(folder))
         chosen: Any = (yaml.safe_load(values.read_text()) if values is not None else None) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ValueError(f"the chart of DPU clusters in {folder}, or its values, cannot be used: {error}") from error
@@ -52,6 +52,12 @@ def package(folder: Path, values: Path | None) -> Package:
         raise ValueError(f"{values} is not a mapping of values")  # noqa: TRY004 - what a file holds is no type of ours
     digest = hashlib.sha256(json.dumps([content, chosen], sort_keys=True).encode()).hexdigest()[:40]
     return Package(str(folder.resolve()), version, digest, chosen)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, those in linked folders too, which rglob leaves out."""
+    for path in folder.iterdir():
+        yield from _files(path) if path.is_dir() else [path]
 
 
 class InstallationLoop:

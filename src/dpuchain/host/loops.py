@@ -44,7 +44,9 @@ class ProjectedLoops:
         self._deliveries: dict[ObjectKey, Delivery] = {}
         self._to: dict[ObjectKey, Controller[ObjectKey]] = {}
         projection = Projection(source, members, self._deliveries, clock, remark)
-        self._status: Controller[ObjectKey] = Controller(source.kind.resource.plural, projection.reconcile, clock=clock, workers=WORKERS)
+        self._status: Controller[ObjectKey] = Controller(
+            source.kind.resource.plural, projection.reconcile, clock=clock, workers=WORKERS, kind=source.kind.resource.kind
+        )
         source.cache.subscribe(lambda change: self.look(change.key))
 
     async def run(self) -> None:
@@ -55,7 +57,9 @@ class ProjectedLoops:
         """A DPU cluster can be spoken to."""
         delivery = Delivery(self._source, member, self._status.enqueue)
         name = f"{self._source.kind.set.plural} of {member.cluster}"
-        controller: Controller[ObjectKey] = Controller(name, delivery.reconcile, clock=self._clock, workers=DELIVERY_WORKERS)
+        controller: Controller[ObjectKey] = Controller(
+            name, delivery.reconcile, clock=self._clock, workers=DELIVERY_WORKERS, kind=self._source.kind.set.kind
+        )
         self._deliveries[member.cluster], self._to[member.cluster] = delivery, controller
         member.runners.append(controller)
 
@@ -98,7 +102,9 @@ class ServiceLoop:
     def __init__(self, services: Services, objects: HostObjects, host: Target, clock: Clock) -> None:
         self._objects = objects
         self._host = host
-        self._controller: Controller[ObjectKey] = Controller("dpuservices", services.reconcile, clock=clock, workers=SERVICE_WORKERS)
+        self._controller: Controller[ObjectKey] = Controller(
+            "dpuservices", services.reconcile, clock=clock, workers=SERVICE_WORKERS, kind="DPUService"
+        )
         objects.interfaces.subscribe(lambda _: self.look_at_all())
         objects.services.subscribe(lambda _: self.look_at_all())
         self.joined(host)

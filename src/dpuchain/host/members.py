@@ -9,7 +9,7 @@ from dpuchain.api.chain import ServiceChainSet
 from dpuchain.api.fleet import AgentSettings, DPUCluster
 from dpuchain.api.interface import ServiceInterfaceSet
 from dpuchain.api.kinds import SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET
-from dpuchain.api.meta import ObjectKey
+from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.host.made import Made
 from dpuchain.host.targets import Target, releases_of
 from dpuchain.kube.cache import Cache
@@ -17,6 +17,7 @@ from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.secrets import client_by
 from dpuchain.kube.views import agent_settings_of
 from dpuchain.runtime.clusters import DpuClusters, Runner
+from dpuchain.runtime.metrics import CLUSTER_UP, Reading
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,8 @@ class Members(DpuClusters[Member]):
 
     def __init__(self, host: Client, clusters: Cache[DPUCluster], fence: Fence = lambda: None) -> None:
         super().__init__(host, clusters, lambda key, kubeconfig: Member.of(key, kubeconfig, fence))
+
+
+def cluster_health(members: Members) -> Reading:
+    """Which DPU clusters can be used."""
+    return {CLUSTER_UP: {(str(key_of(cluster)),): float(problem is None) for cluster, _, problem in members}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_NAMESPACE
@@ -12,7 +13,7 @@ from dpuchain.host.helm import Helm
 from dpuchain.host.installation import InstallationLoop
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.loops import ProjectedLoops, ServiceLoop
-from dpuchain.host.members import Members
+from dpuchain.host.members import Members, cluster_health
 from dpuchain.host.orphans import OrphanLoop
 from dpuchain.host.releases import Releases
 from dpuchain.host.services import Services
@@ -23,34 +24,53 @@ from dpuchain.kube.client import Client, Fence
 from dpuchain.kube.identity import cluster_identity
 from dpuchain.kube.leases import Election
 from dpuchain.runtime.clock import SystemClock
-from dpuchain.runtime.health import serve
+from dpuchain.runtime.endpoints import Endpoints, published
 from dpuchain.runtime.host_objects import HostObjects
+from dpuchain.runtime.metrics import Reading, reading
+from dpuchain.runtime.readings import conditions, leading, readiness
 
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 
 
-async def run(client: Client, helm: Helm, health_address: str, identity: str | None, package: Package | None = None) -> None:
+async def run(client: Client, helm: Helm, endpoints: Endpoints, identity: str | None, package: Package | None = None) -> None:
     """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost.
 
     `package` is what is installed in every DPU cluster; None: nothing is.
     """
     objects = HostObjects.of(client)
-    async with client, client.apart() as own, serve(health_address, {"api": lambda: objects.problem}), asyncio.TaskGroup() as group:
+    checks = {"api": lambda: objects.problem}
+    own = client.apart()
+    election = Election(own, LEASE, identity) if identity is not None else None
+    members: list[Members] = []
+
+    async def read() -> Reading:
+        clusters = [cluster_health(found) for found in members]
+        said = conditions((objects.chains, objects.interfaces, objects.services))
+        return reading(readiness(checks), leading(election), said, *clusters)
+
+    async with client, own, published(endpoints, client, checks, read), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
-        if identity is None:
-            await _work(client, objects, helm, package)
+        if election is None:
+            await _work(client, objects, helm, package, members.append)
         else:
-            election = Election(own, LEASE, identity)
-            await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, package, election.fence))
+            await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, package, members.append, election.fence))
         for cache in caches:
             cache.cancel()
 
 
-async def _work(client: Client, objects: HostObjects, helm: Helm, package: Package | None, fence: Fence = lambda: None) -> None:
+async def _work(
+    client: Client,
+    objects: HostObjects,
+    helm: Helm,
+    package: Package | None,
+    connected: Callable[[Members], None],
+    fence: Fence = lambda: None,
+) -> None:
     await objects.synced()
     clock = SystemClock()
     host = Target.of_host(client, helm.host)
     members = Members(client, objects.clusters, fence)
+    connected(members)
     identity = await cluster_identity(client)
     releases = Releases(helm, identity, clock)
     turns = Turns(client, members, identity, clock)

@@ -17,10 +17,11 @@ from dpuchain.chain.status import Unready
 from dpuchain.host.helm import Helm, HelmError
 from dpuchain.host.inspection import Drift, inspect
 from dpuchain.host.made import MADE_ANNOTATION, changed, described, read, traces_in, traces_of
-from dpuchain.host.repairs import LONGEST_PAUSE, REPAIRS, Pace
+from dpuchain.host.repairs import LONGEST_PAUSE, Pace
 from dpuchain.host.targets import Target
 from dpuchain.kube.errors import KubeError
 from dpuchain.runtime.clock import Clock
+from dpuchain.runtime.metrics import RELEASE_REPAIRS
 
 DIGEST_LABEL = "dpuchain-digest"
 """On Helm's record of a release: what was installed. As long as it is what is wanted, Helm need not run."""
@@ -102,7 +103,7 @@ class Releases:
             if obstacle is not None:
                 return Unready(_where(release, target), obstacle)
             if names:
-                REPAIRS.inc()
+                RELEASE_REPAIRS.inc()
                 _log.warning("somebody changed what a release made", where=_where(release, target), objects=names)
         revision = await self._clear(target, record) + 1
         labels = {DIGEST_LABEL: release.digest, REVISION_LABEL: str(revision), **self._labels(service)}

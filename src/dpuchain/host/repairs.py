@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from prometheus_client import Counter
-
-from dpuchain.runtime.metrics import REGISTRY
-
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0
 """Seconds between the first repair of a release and the second, doubled with each further one; after twice the longest all is forgotten."""
-
-REPAIRS = Counter("dpuchain_release_repairs", "Changes of others to what our releases made that were undone.", registry=REGISTRY)
 
 
 @dataclass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +17,16 @@ import msgspec
 from dpuchain.api.meta import Object, ObjectKey
 from dpuchain.api.resource import Resource
 from dpuchain.kube.certificates import end_of, end_of_servers
-from dpuchain.kube.errors import TRANSPORT_ERRORS, Invalid, from_response, from_transport
+from dpuchain.kube.errors import TRANSPORT_ERRORS, Invalid, KubeError, from_response, from_transport
 from dpuchain.kube.kubeconfig import Endpoint, in_cluster, read
 
 T = TypeVar("T", bound=Object)
 
 Fence = Callable[[], None]
+OnAnswer = Callable[[str, str, float], None]
+"""Told of each request: its verb, how it ended (ok, or the name of the error), and the seconds that it took."""
+observers: list[OnAnswer] = []
+"""Whoever counts the requests of this process, to whichever API server."""
 
 PAGE = 500
 TIMEOUT = 30.0
@@ -175,26 +181,27 @@ class Client:
     ) -> bytes:
         """Send one request and return the body of its answer: the door that all of the above go through."""
         action = f"{method} {self.server}{path}"
-        ours = self._headers(accept, content_type if body is not None else None)
-        if method != "GET":
-            self._fence()
-        try:
-            async with (
-                self._turns,
-                self._open().request(
-                    method,
-                    self.server + path,
-                    params=query,
-                    data=body,
-                    headers={**(headers or {}), **ours},
-                    timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-                ) as response,
-            ):
-                content = await response.read()
-        except TRANSPORT_ERRORS as error:
-            raise from_transport(error, action) from error
-        if response.status >= 400:
-            raise from_response(response.status, content, action, response.headers.get("Retry-After"))
+        with _counted(method):
+            ours = self._headers(accept, content_type if body is not None else None)
+            if method != "GET":
+                self._fence()
+            try:
+                async with (
+                    self._turns,
+                    self._open().request(
+                        method,
+                        self.server + path,
+                        params=query,
+                        data=body,
+                        headers={**(headers or {}), **ours},
+                        timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                    ) as response,
+                ):
+                    content = await response.read()
+            except TRANSPORT_ERRORS as error:
+                raise from_transport(error, action) from error
+            if response.status >= 400:
+                raise from_response(response.status, content, action, response.headers.get("Retry-After"))
         return content
 
     async def expiries(self) -> dict[str, datetime]:
@@ -217,12 +224,16 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=silence)
         request = self._open().get(self.server + path, params=query, headers=self._headers(accept, None), timeout=timeout)
         begun = False
+        began = time.monotonic()
         try:
             async with asyncio.timeout(min(TIMEOUT, silence)) as beginning, request as response:
                 beginning.reschedule(None)
                 if response.status >= 400:
-                    raise from_response(response.status, await response.read(), action, response.headers.get("Retry-After"))
+                    refused = from_response(response.status, await response.read(), action, response.headers.get("Retry-After"))
+                    _tell("WATCH", type(refused).__name__, began)
+                    raise refused
                 begun = True
+                _tell("WATCH", "ok", began)
                 yield b""
                 pending = bytearray()
                 async for chunk in response.content.iter_any():
@@ -236,7 +247,9 @@ class Client:
         except TRANSPORT_ERRORS as error:
             if begun and isinstance(error, TimeoutError):
                 return
-            raise from_transport(error, action) from error
+            broken = from_transport(error, action)
+            _tell("WATCH", type(broken).__name__, began)
+            raise broken from error
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -254,6 +267,23 @@ class Client:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         return headers
+
+
+def _tell(verb: str, answer: str, began: float) -> None:
+    for observer in observers:
+        observer(verb, answer, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _counted(verb: str) -> Iterator[None]:
+    """Tell how what is done in it ends. One that is cancelled has not ended."""
+    began = time.monotonic()
+    try:
+        yield
+    except KubeError as error:
+        _tell(verb, type(error).__name__, began)
+        raise
+    _tell(verb, "ok", began)
 
 
 def _query(**parameters: str) -> dict[str, str]:

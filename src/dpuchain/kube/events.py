@@ -62,7 +62,8 @@ class EventRecorder:
         try:
             await self._write(event, fresh=before is None)
         except KubeError as error:
-            _log.warning("event not written", object=str(key_of(item)), reason=reason, error=str(error))
+            about = {"kind": resource.kind, "namespace": item.metadata.namespace, "name": item.metadata.name}
+            _log.warning("event not written", **about, reason=reason, error=str(error))
 
     async def _write(self, event: Event, *, fresh: bool) -> None:
         if not fresh:

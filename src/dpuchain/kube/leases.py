@@ -16,8 +16,11 @@ from dpuchain.api.meta import ObjectKey, ObjectMeta
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import Conflict, Fenced, KubeError, NotFound
 
-DURATION, DEADLINE, PERIOD = 15.0, 10.0, 2.0
-"""Seconds: how long others respect a lease that is not renewed; how long the leader works without a renewal; between renewals."""
+DURATION, DEADLINE, PERIOD = 12.0, 8.0, 2.0
+"""Seconds: how long others respect a lease that is not renewed; how long the leader works without a renewal; between renewals.
+
+One who waits sees the last renewal a period after it at the latest and respects it from then on: another leads after 14 s at most.
+"""
 PATIENCE = 3.0
 """Seconds that one attempt to renew may take: a connection that has died tells nothing, and the next attempt is made on another."""
 
@@ -38,6 +41,11 @@ class Election:
         self._identity = identity
         self._seen: tuple[str, float] = ("", 0.0)
         self._renewed = -math.inf
+
+    @property
+    def leading(self) -> bool:
+        """Whether the lease is ours, as far as we know."""
+        return self._renewed != -math.inf
 
     def fence(self) -> None:
         """Raise Fenced unless the lease was renewed so lately that nobody else can have it.

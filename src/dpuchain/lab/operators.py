@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 READY_TIMEOUT = 60.0
 HEALTH_PORT = 9800
 """Of the agents' health addresses: each is alone on its DPU's management address."""
+METRICS_PORT = 9802
+"""Of the agents' metrics."""
 
 
 class Operators:
@@ -34,6 +36,8 @@ class Operators:
     def __init__(self, rack: Rack) -> None:
         self.processes: list[Process] = []
         self._rack = rack
+        self.metrics: dict[str, str] = {}
+        """Where each process answers `/metrics`, by its name."""
         self._health: dict[str, str] = {}
         self._exit = contextlib.AsyncExitStack()
 
@@ -71,9 +75,11 @@ class Operators:
     def _start_controller(self, kind: str, cluster: Cluster, options: list[str], environment: dict[str, str] | None = None) -> None:
         name = f"dpuchain-{kind}"
         kubeconfig = cluster.write_kubeconfig(cluster.directory / f"{name}.kubeconfig", *_account(name))
-        with ReservedPort(cluster.address) as port:  # the address is the rack's own: nobody else takes the port once it is free
-            health = f"{cluster.address}:{port.number}"
-        arguments = [f"--kubeconfig={kubeconfig}", f"--health-address={health}", *options]
+        # The address is the rack's own: nobody else takes the ports once they are free.
+        with ReservedPort(cluster.address) as first, ReservedPort(cluster.address) as second:
+            health, metrics = f"{cluster.address}:{first.number}", f"{cluster.address}:{second.number}"
+        arguments = [f"--kubeconfig={kubeconfig}", f"--health-address={health}", f"--metrics-address={metrics}", *options]
+        self.metrics[f"{cluster.name}/{name}"] = metrics
         command = Command(f"{cluster.name}/{name}", _dpuchain(kind, *arguments), environment or {})
         self._start(command, cluster.directory / f"{name}.log", health)
 
@@ -89,8 +95,10 @@ class Operators:
             f"--openflow={dpu.switch.management}",
             f"--cni-socket={dpu.cni_socket}",
             f"--health-address={health}",
+            f"--metrics-address={dpu.address}:{METRICS_PORT}",
             f"--address={dpu.address}:{AGENT_PORT}",
         ]
+        self.metrics[_agent(dpu)] = f"{dpu.address}:{METRICS_PORT}"
         # In the mounts of the container runtime: the network namespaces of the pods are mounted there and nowhere else.
         command = Command(_agent(dpu), _dpuchain("agent", *arguments), namespace=dpu.namespace, mounts_of=dpu.mounts)
         self._start(command, dpu.directory / "dpuchain-agent.log", health)

@@ -52,9 +52,15 @@ class Group:
         """Return the linker flags: no symbols, and the version, without which the tools call themselves `v0.0.0-master`."""
         return " ".join(["-s -w", *(f"-X {stamp}={self.version()}" for stamp in self.stamps)])
 
-    def key(self, go: str) -> str:
+    def key(self, go: str, architecture: str = "") -> str:
         """Return the name of the group's directory in the cache, which changes with whatever changes the binaries."""
-        facts = [go, *FLAGS, self.flags(), *(f"{tool}={package}" for tool, package in sorted(self.packages.items()))]
+        facts = [
+            go,
+            *([architecture] if architecture else []),
+            *FLAGS,
+            self.flags(),
+            *(f"{tool}={package}" for tool, package in sorted(self.packages.items())),
+        ]
         digest = hashlib.sha256("\n".join(facts).encode() + self._file("go.mod") + self._file("go.sum"))
         return f"{self.name}-{digest.hexdigest()[:16]}"
 
@@ -95,10 +101,14 @@ def cache_directory() -> Path:
 
 
 class Toolchain:
-    """The tools as files. `path` may be asked only for tools that `provide` has made sure of."""
+    """The tools as files, for this machine's architecture or for the one that is named as Go names it.
 
-    def __init__(self, cache: Path | None = None) -> None:
+    `path` may be asked only for tools that `provide` has made sure of.
+    """
+
+    def __init__(self, cache: Path | None = None, architecture: str = "") -> None:
         self._cache = cache or cache_directory()
+        self._architecture = architecture
         self._paths: dict[str, Path] = {}
 
     def path(self, tool: str) -> str:
@@ -117,7 +127,7 @@ class Toolchain:
         if wanted:
             go = await go_version()
             for group in dict.fromkeys(GROUP_OF[tool] for tool in wanted):
-                directory = self._cache / group.key(go)
+                directory = self._cache / group.key(go, self._architecture)
                 if not directory.is_dir():
                     await self._build(group, directory, report)
                 self._paths.update({tool: directory / tool for tool in group.packages if tool not in self._paths})
@@ -127,7 +137,7 @@ class Toolchain:
         assets = ASSETS if os.environ.get("KUBEBUILDER_ASSETS") else ()
         go = await go_version()
         groups = dict.fromkeys(GROUP_OF[tool] for tool in tools if tool not in assets)
-        return [group.name for group in groups if not (self._cache / group.key(go)).is_dir()]
+        return [group.name for group in groups if not (self._cache / group.key(go, self._architecture)).is_dir()]
 
     async def _build(self, group: Group, target: Path, report: Report) -> None:
         """Build beside `target` and rename, under a lock, so that a half-built group is never seen and two checkouts build once."""
@@ -139,7 +149,7 @@ class Toolchain:
             with _scratch(self._cache, target.name) as scratch:
                 for number, (tool, package) in enumerate(group.packages.items(), start=1):
                     report(f"building {group.name} {number}/{len(group.packages)}: {tool}")
-                    await _go_build(group, package, scratch / tool)
+                    await _go_build(group, package, scratch / tool, self._architecture)
                 scratch.rename(target)
 
 
@@ -156,10 +166,12 @@ async def go_version() -> str:
     return version
 
 
-async def _go_build(group: Group, package: str, output: Path) -> None:
+async def _go_build(group: Group, package: str, output: Path, architecture: str) -> None:
     arguments = ["go", "-C", str(SOURCES / group.name), "build", *FLAGS, group.flags(), "-o", str(output), package]
     # Go's temporary files lie beside the result, so that those of a build that was killed are removed with it.
     environment = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0", "GOTMPDIR": str(output.parent)}
+    if architecture:
+        environment["GOARCH"] = architecture
     await run(*arguments, environment=environment, timeout=BUILD_TIMEOUT)
 
 

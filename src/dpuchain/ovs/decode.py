@@ -53,10 +53,13 @@ class Error(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """A flow and how many packets have matched it; a change of its actions lets the count go on, a new bundle of the flow begins anew."""
+    """A flow, and how many packets and bytes have matched it; a change of its actions lets the count go on, a new bundle of the flow begins
+    anew.
+    """
 
     flow: Flow
     packets: int
+    octets: int = 0
 
 
 class PortCounters(NamedTuple):
@@ -133,7 +136,7 @@ def multipart(body: bytes) -> tuple[int, bool, bytes]:
 
 def flows(content: bytes) -> list[Flow]:
     """The flows in the content of one multipart reply."""
-    return [flow for flow, _ in counted_flows(content)]
+    return [counted.flow for counted in counted_flows(content)]
 
 
 @_guarded
@@ -142,7 +145,7 @@ def counted_flows(content: bytes) -> list[Counted]:
     found = []
     offset = 0
     while offset < len(content):
-        length, table, _, _, priority, idle, hard, flags, _, cookie, packets, _ = of.FLOW_STATS_BODY.unpack_from(content, offset)
+        length, table, _, _, priority, idle, hard, flags, _, cookie, packets, octets = of.FLOW_STATS_BODY.unpack_from(content, offset)
         end = offset + length
         start = offset + of.FLOW_STATS_BODY.size
         if not start <= end <= len(content):
@@ -155,9 +158,15 @@ def counted_flows(content: bytes) -> list[Counted]:
             raise ValueError(message)
         match = _match(content[start : start + match_length])
         actions = _instructions(content[actions_at:end])
-        found.append(Counted(Flow(table, priority, match, actions, cookie, idle, hard, flags), packets))
+        found.append(Counted(Flow(table, priority, match, actions, cookie, idle, hard, flags), packets, octets))
         offset = end
     return found
+
+
+@_guarded
+def flow_count(content: bytes) -> int:
+    """How many flows an answer of sums speaks of."""
+    return int(of.AGGREGATE_BODY.unpack_from(content)[2])
 
 
 @_guarded

@@ -177,8 +177,16 @@ def _place(field: str, first: int) -> bytes:
 
 def flow_request(table: int, cookie: int, mask: int) -> bytes:
     """Body of the request for all flows of `table` with such a cookie."""
-    body = of.FLOW_REQUEST_BODY.pack(table, of.ANY_PORT, of.ANY_GROUP, cookie, mask) + match(())
-    return of.MULTIPART_HEADER.pack(of.MULTIPART_FLOW, 0) + body
+    return of.MULTIPART_HEADER.pack(of.MULTIPART_FLOW, 0) + _pattern(table, cookie, mask)
+
+
+def count_request(cookie: int, mask: int) -> bytes:
+    """Body of the request for how many flows of all tables have such a cookie."""
+    return of.MULTIPART_HEADER.pack(of.MULTIPART_AGGREGATE, 0) + _pattern(of.ALL_TABLES, cookie, mask)
+
+
+def _pattern(table: int, cookie: int, mask: int) -> bytes:
+    return of.FLOW_REQUEST_BODY.pack(table, of.ANY_PORT, of.ANY_GROUP, cookie, mask) + match(())
 
 
 def port_request() -> bytes:

@@ -137,10 +137,14 @@ class OpenFlow:
         learned = frozenset(flow for flow in present if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
         return FlowState(frozenset(found) - learned, learned)
 
-    async def read_counted(self) -> list[Counted]:
-        """Every flow of the bridge with its packet count, whoever made it. Unreachable and Invalid as above."""
-        content = await self._connected().ask(of.MULTIPART_REQUEST, encode.flow_request(of.ALL_TABLES, 0, 0))
+    async def read_counted(self, cookie: int = 0, mask: int = 0) -> list[Counted]:
+        """Every flow of the bridge with such a cookie, whoever made it, with its counts. Unreachable and Invalid as above."""
+        content = await self._connected().ask(of.MULTIPART_REQUEST, encode.flow_request(of.ALL_TABLES, cookie, mask))
         return decode.counted_flows(content)
+
+    async def count_flows(self, cookie: int, mask: int) -> int:
+        """How many flows of the bridge have such a cookie. Unreachable and Invalid as above."""
+        return decode.flow_count(await self._connected().ask(of.MULTIPART_REQUEST, encode.count_request(cookie, mask)))
 
     async def read_ports(self) -> dict[int, PortCounters]:
         """What has passed each port of the bridge, by number. Unreachable and Invalid as above."""

@@ -83,6 +83,9 @@ LEARN_PART_KIND = 0xFC00
 MULTIPART_HEADER = struct.Struct("!HH4x")
 MULTIPART_FLOW = 1
 MULTIPART_MORE = 1
+# Sums over flows, asked for as flows are: packets, bytes, flows
+MULTIPART_AGGREGATE = 2
+AGGREGATE_BODY = struct.Struct("!QQI4x")
 # Request for the counters of ports: port
 MULTIPART_PORTS = 4
 PORT_REQUEST_BODY = struct.Struct("!I4x")

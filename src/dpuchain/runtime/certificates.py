@@ -1,4 +1,4 @@
-"""A certificate that a process makes for itself.
+"""The certificate of an endpoint: given in files, or made by the process for itself.
 
 `python -m dpuchain.runtime.certificates NAME` prints key and certificate in PEM. It runs as a process of its own since the library takes
 9 MB that nobody needs afterwards.
@@ -10,7 +10,13 @@ import asyncio
 import ssl
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+_log = structlog.get_logger(__name__)
 
 
 async def self_signed(name: str) -> ssl.SSLContext:
@@ -23,12 +29,61 @@ async def self_signed(name: str) -> ssl.SSLContext:
     output, errors = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"no certificate could be made: {errors.decode(errors='replace').strip()}")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _context()
     with tempfile.NamedTemporaryFile() as file:  # the ssl module takes it from files only; none but us can read this one
         file.write(output)
         file.flush()
         context.load_cert_chain(file.name)
     return context
+
+
+def from_folder(folder: Path) -> ssl.SSLContext:
+    """A context for a server with the certificate in `folder` (tls.crt, tls.key), and with what is there later, once it is exchanged.
+
+    ValueError if it cannot be used. One that is exchanged for what cannot be used goes on being shown, which the log tells.
+    """
+    files = folder / "tls.crt", folder / "tls.key"
+    try:
+        seen, shown = _stamp(files), _loaded(files)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"no certificate in {folder}: {_reason(error)}") from None
+
+    def show(connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        nonlocal seen, shown
+        try:
+            now = _stamp(files)
+            if now != seen:
+                seen, shown = now, _loaded(files)
+                _log.info("another certificate is shown", folder=str(folder))
+        except (OSError, ssl.SSLError) as error:
+            _log.warning("the certificate cannot be used; the one before is shown", folder=str(folder), error=_reason(error))
+        connection.context = shown
+
+    context = _loaded(files)
+    context.sni_callback = show
+    return context
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _loaded(files: Sequence[Path]) -> ssl.SSLContext:
+    context = _context()
+    certificate, key = files
+    context.load_cert_chain(certificate, key, password="")  # without one, OpenSSL would ask for it on the terminal
+    return context
+
+
+def _stamp(files: Sequence[Path]) -> list[tuple[int, int]]:
+    """What tells that files were exchanged: Kubernetes does so by another link to another folder."""
+    return [(status.st_ino, status.st_mtime_ns) for status in map(Path.stat, files)]
+
+
+def _reason(error: OSError) -> str:
+    return (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or type(error).__name__
 
 
 def _make(name: str) -> bytes:

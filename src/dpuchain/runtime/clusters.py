@@ -15,6 +15,7 @@ from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.kubeconfig import InvalidKubeconfig
 from dpuchain.kube.secrets import KUBECONFIG_KEY, kubeconfig_in
+from dpuchain.runtime.logs import bind
 
 FIRST_LOOK_SECONDS = 5.0
 """How long at most nothing is said because it is not known yet whether a cluster can be reached."""
@@ -125,6 +126,7 @@ class DpuClusters(Generic[C]):
     async def _keep(self, cluster: DPUCluster) -> None:
         """Follow the cluster's kubeconfig Secret, and have a connection by what it says."""
         key = key_of(cluster)
+        bind(cluster=str(key))
         if cluster.spec.kubeconfig is None:
             self._fail(key, "has no spec.kubeconfig yet")
             return

@@ -11,7 +11,8 @@ import structlog
 from dpuchain.kube.errors import Conflict, KubeError, Throttled
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.errors import Terminal, Unfinished
-from dpuchain.runtime.metrics import QUEUE_LENGTH, QUEUE_SECONDS, RECONCILE_SECONDS, RECONCILES, RETRIES
+from dpuchain.runtime.logs import about
+from dpuchain.runtime.metrics import BACKLOGS, QUEUE_SECONDS, RECONCILE_SECONDS, RECONCILES, RETRIES
 from dpuchain.runtime.queue import WorkQueue
 
 K = TypeVar("K", bound=Hashable)
@@ -28,8 +29,10 @@ class Controller(Generic[K]):
     itself (`Terminal`, or a `KubeError` that is not retryable) waits until the key is enqueued again.
     """
 
-    def __init__(self, name: str, reconcile: Reconcile[K], *, clock: Clock, workers: int = 1) -> None:
+    def __init__(self, name: str, reconcile: Reconcile[K], *, clock: Clock, workers: int = 1, kind: str = "") -> None:
+        """`kind` is that of the objects whose keys these are, if they are objects' keys, for the logs."""
         self.name = name
+        self._kind = kind
         self._reconcile = reconcile
         self._workers = workers
         self._clock = clock
@@ -38,11 +41,20 @@ class Controller(Generic[K]):
     def enqueue(self, key: K) -> None:
         """Have `key` looked at soon."""
         self._queue.add(key)
-        QUEUE_LENGTH.labels(self.name).set(len(self._queue))
 
     def enqueue_after(self, key: K, seconds: float) -> None:
         """Have `key` looked at in `seconds`, or sooner if it is enqueued."""
         self._queue.add_after(key, seconds)
+
+    @property
+    def waiting(self) -> int:
+        """How many keys wait for a worker."""
+        return len(self._queue)
+
+    @property
+    def oldest(self) -> float:
+        """For how many seconds one of them has waited at most; 0 if none waits."""
+        return self._queue.oldest
 
     @property
     def idle(self) -> bool:
@@ -51,21 +63,23 @@ class Controller(Generic[K]):
 
     async def run(self) -> None:
         """Work until cancelled."""
+        BACKLOGS.add(self)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._workers):
                     group.create_task(self._work())
         finally:
+            BACKLOGS.discard(self)
             self._queue.close()
 
     async def _work(self) -> None:
         while True:
             key = await self._queue.get()
-            QUEUE_LENGTH.labels(self.name).set(len(self._queue))
             QUEUE_SECONDS.labels(self.name).observe(self._queue.waited(key))
             began = self._clock.monotonic()
             try:
-                result = await self._attempt(key)
+                with about(self._kind, key):
+                    result = await self._attempt(key)
             finally:
                 self._queue.done(key)
             RECONCILES.labels(self.name, result).inc()

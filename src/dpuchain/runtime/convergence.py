@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from prometheus_client import Histogram
-
 from dpuchain.api.meta import Object, ObjectKey, key_of
 from dpuchain.runtime.clock import Clock
-from dpuchain.runtime.metrics import REGISTRY
-
-SECONDS = Histogram(
-    "dpuchain_convergence_seconds",
-    "From the moment at which a change of an object was seen until everything below it was ready.",
-    ["kind"],
-    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
-    registry=REGISTRY,
-)
+from dpuchain.runtime.metrics import CONVERGENCE_SECONDS
 
 
 class Convergence:
     """Measures the objects of one kind. What was carried out before this process looked is not measured."""
 
     def __init__(self, kind: str, clock: Clock) -> None:
-        self._histogram = SECONDS.labels(kind)
+        self._histogram = CONVERGENCE_SECONDS.labels(kind)
         self._clock = clock
         self._begun: dict[ObjectKey, tuple[str, int, float]] = {}
         """For each object that is not ready yet the uid and generation that it is about, and the moment at which that was seen."""

@@ -7,11 +7,9 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TypeVar
 
-from prometheus_client import Gauge
-
 from dpuchain.kube.errors import KubeError, Throttled, Unreachable
 from dpuchain.runtime.clock import Clock
-from dpuchain.runtime.metrics import REGISTRY
+from dpuchain.runtime.metrics import WRITES_IN_FLIGHT, WRITES_LIMIT, WRITES_WAITING
 
 T = TypeVar("T")
 
@@ -19,10 +17,6 @@ FEWEST, FIRST, MOST = 2, 24, 48
 """Writes in flight: the bounds, and how many at first. More than the most is more than the connections that a client has to spare."""
 SLOW = 0.5
 """Seconds that a write may take on average before fewer are sent at once: what waits in the server's queue waits better here."""
-
-IN_FLIGHT = Gauge("dpuchain_writes_in_flight", "Writes that were sent and are not answered yet.", registry=REGISTRY)
-LIMIT = Gauge("dpuchain_writes_in_flight_limit", "Writes that may be in flight at once.", registry=REGISTRY)
-WAITING = Gauge("dpuchain_writes_waiting", "Writes that wait for their turn.", registry=REGISTRY)
 
 
 class FanOut:
@@ -36,6 +30,7 @@ class FanOut:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._limit = float(FIRST)
+        WRITES_LIMIT.set(self.limit)
         self._in_flight = 0
         self._round: list[float] = []
         self._paused_until = 0.0
@@ -49,6 +44,11 @@ class FanOut:
 
     async def run(self, party: Hashable, write: Callable[[], Awaitable[T]], *, urgent: bool = False) -> T | KubeError:
         """Do one write when it is the party's turn; gives its result, or the KubeError that it ended with."""
+        WRITES_WAITING.inc()
+        return await self._run(party, write, urgent=urgent)
+
+    async def _run(self, party: Hashable, write: Callable[[], Awaitable[T]], *, urgent: bool) -> T | KubeError:
+        """`run`, of a write that is counted as waiting already."""
         await self._turn(party, urgent=urgent)
         began = self._clock.monotonic()
         saturated = self._in_flight >= self.limit
@@ -61,8 +61,7 @@ class FanOut:
             self._answered(self._clock.monotonic() - began, saturated=saturated)
             return result
         finally:
-            self._in_flight -= 1
-            IN_FLIGHT.set(self._in_flight)
+            self._release()
             self._admit()
 
     async def run_all(self, party: Hashable, writes: Sequence[Callable[[], Awaitable[T]]], *, urgent: bool = False) -> list[T | KubeError]:
@@ -72,9 +71,13 @@ class FanOut:
 
         async def work() -> None:
             for number, write in left:
-                outcomes[number] = await self.run(party, write, urgent=urgent)
+                outcomes[number] = await self._run(party, write, urgent=urgent)
 
-        await asyncio.gather(*(work() for _ in range(min(MOST, len(writes)))))
+        WRITES_WAITING.inc(len(writes))
+        try:
+            await asyncio.gather(*(work() for _ in range(min(MOST, len(writes)))))
+        finally:
+            WRITES_WAITING.dec(sum(1 for _ in left))  # of those whose turn never came
         return [outcomes[number] for number in range(len(writes))]
 
     async def _turn(self, party: Hashable, *, urgent: bool) -> None:
@@ -82,17 +85,16 @@ class FanOut:
         queue = self._queues[0 if urgent else 1].setdefault(party, deque())
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
-        WAITING.inc()
         self._admit()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was our turn: pass it on
-                self._in_flight -= 1
+                self._release()
                 self._admit()
             raise
         finally:
-            WAITING.dec()
+            WRITES_WAITING.dec()
 
     def _admit(self) -> None:
         """Let as many go as may: the urgent first, and of each urgency one of each party in turn."""
@@ -109,8 +111,12 @@ class FanOut:
                     parties[party] = queue
                 if not turn.done():
                     self._in_flight += 1
-                    IN_FLIGHT.set(self._in_flight)
+                    WRITES_IN_FLIGHT.inc()
                     turn.set_result(None)
+
+    def _release(self) -> None:
+        self._in_flight -= 1
+        WRITES_IN_FLIGHT.dec()
 
     def _resume(self) -> None:
         self._timer = None
@@ -136,4 +142,4 @@ class FanOut:
 
     def _set(self, limit: float) -> None:
         self._limit = min(max(limit, FEWEST), MOST)
-        LIMIT.set(self.limit)
+        WRITES_LIMIT.set(self.limit)

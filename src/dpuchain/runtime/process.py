@@ -10,9 +10,9 @@ from typing import Any
 from dpuchain.runtime import logs
 
 
-def run(main: Callable[[], Coroutine[Any, Any, None]], *, log_level: str = "info") -> int:
+def run(main: Callable[[], Coroutine[Any, Any, None]], *, log_level: str = "info", log_format: logs.Format | None = None) -> int:
     """Run `main` until it returns (0), or until SIGTERM or SIGINT cancels it (0). Its exceptions pass through."""
-    logs.set_up(log_level)
+    logs.set_up(log_level, log_format)
     return asyncio.run(_until_signal(main))
 
 

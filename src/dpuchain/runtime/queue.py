@@ -35,7 +35,13 @@ class WorkQueue(Generic[K]):
         self._getters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        """How many keys wait, those included that are worked on and come again."""
+        return len(self._waiting)
+
+    @property
+    def oldest(self) -> float:
+        """For how many seconds the key has waited that has waited longest; 0 if none waits."""
+        return self._now() - next(iter(self._waiting.values())) if self._waiting else 0.0
 
     @property
     def idle(self) -> bool:

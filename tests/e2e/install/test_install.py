@@ -133,7 +133,7 @@ def version() -> str:
 def images() -> Iterator[list[Path]]:
     """The image, built as `make image` does, and that of a later version."""
     with tempfile.TemporaryDirectory(prefix="dpuchain-image-") as folder:
-        subprocess.run([sys.executable, "tools/build_image.py", folder], check=True)
+        subprocess.run([sys.executable, "-m", "tools.build_image", folder], check=True)
         (archive,) = Path(folder).glob("*.tar")
         image, later = Path(folder) / "image", Path(folder) / "later"
         write_images(archive, image, later)

@@ -24,6 +24,7 @@ from dpuchain.kube.client import APPLY_PATCH, Client
 from dpuchain.kube.errors import AlreadyExists
 from dpuchain.lab.ports import ReservedPort
 from dpuchain.lab.process import run as command
+from dpuchain.runtime.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -68,12 +69,17 @@ def agents() -> list[asyncio.Task[None]]:
 async def start_agent(
     world: World, api_server: Cluster, tmp_path: Path, agents: list[asyncio.Task[None]]
 ) -> AsyncIterator[Callable[..., asyncio.Task[None]]]:
-    """Return `start_agent(address="")`: an agent of the test's node on the test's switch, as a task; it ends with the test."""
+    """Return `start_agent(address="", metrics="")`: an agent of the test's node on the test's switch, as a task; it ends with the test."""
     (tmp_path / "sys/class/net").mkdir(parents=True)
 
-    def start(address: str = "") -> asyncio.Task[None]:
+    def start(address: str = "", metrics: str = "") -> asyncio.Task[None]:
         switch, socket, sysfs = world.switch, tmp_path / "cni.sock", tmp_path / "sys"
-        settings = Settings(world.node, "br-sfc", switch.database, switch.management, socket, "", sysfs=sysfs, address=address)
+        settings = Settings(
+            *(world.node, "br-sfc", switch.database, switch.management, socket),
+            sysfs=sysfs,
+            address=address,
+            endpoints=Endpoints(metrics=metrics),
+        )
         task = asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="agent"), settings))
         agents.append(task)
         return task

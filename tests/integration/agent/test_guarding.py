@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dpuchain.agent.guard import REPAIRS
 from dpuchain.api.kinds import EVENT, SERVICE_CHAIN
 from dpuchain.api.meta import ObjectKey
+from dpuchain.runtime.metrics import REPAIRS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -204,9 +204,7 @@ async def test_representor_is_taken_up_when_the_kernel_tells_of_it(
 
 async def test_type_of_ports_can_be_forced(world: World, api_server: Cluster, tmp_path: Path) -> None:
     (tmp_path / "sys/class/net").mkdir(parents=True)
-    forced = Settings(
-        world.node, "br-sfc", world.switch.database, world.switch.management, tmp_path / "cni.sock", "", "dpdk", tmp_path / "sys"
-    )
+    forced = Settings(world.node, "br-sfc", world.switch.database, world.switch.management, tmp_path / "cni.sock", "dpdk", tmp_path / "sys")
     task = asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="agent"), forced))
     await world.add_physical("p0")
     await world.until(lambda: world.ready(world.interfaces, "p0") is not None, "looked at")

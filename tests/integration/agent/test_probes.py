@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from dpuchain.agent import probing
-from dpuchain.agent.guard import REPAIRS
 from dpuchain.api.kinds import POD
 from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import PASSES_PROBES_ANNOTATION, SERVICE_LABEL
 from dpuchain.flows.probes import CATCH_SECONDS, PROBE_TYPE
 from dpuchain.ovs.unixctl import call
+from dpuchain.runtime.metrics import REPAIRS
 
 if TYPE_CHECKING:
     from tests.integration.agent.asker import Asker

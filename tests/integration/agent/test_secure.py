@@ -67,7 +67,7 @@ async def relayed_agent(world: World, api_server: Cluster, relay: Relay, tmp_pat
     """An agent that reaches the API server through the relay."""
     (tmp_path / "sys/class/net").mkdir(parents=True)
     switch = world.switch
-    settings = Settings(world.node, "br-sfc", switch.database, switch.management, tmp_path / "cni.sock", "", sysfs=tmp_path / "sys")
+    settings = Settings(world.node, "br-sfc", switch.database, switch.management, tmp_path / "cni.sock", sysfs=tmp_path / "sys")
     task = asyncio.ensure_future(run(Client.from_kubeconfig(relay.kubeconfig(api_server), user_agent="agent"), settings))
     yield
     task.cancel()

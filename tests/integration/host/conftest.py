@@ -35,6 +35,7 @@ from dpuchain.kube.secrets import KUBECONFIG_KEY
 from dpuchain.kube.writes import StatusReporter, remove_finalizer
 from dpuchain.lab.charts import REPOSITORY, helm_environment, package, serve
 from dpuchain.lab.cluster import Cluster
+from dpuchain.runtime.endpoints import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -359,7 +360,7 @@ async def start(world: World) -> AsyncIterator[Callable[..., asyncio.Task[None]]
             fleet.helm, {REPOSITORY: f"{fleet.url}/doca", world.repository: f"{fleet.url}/{world.namespace}"}, fleet.host.kubeconfig
         )
         client = Client.from_kubeconfig(fleet.host.kubeconfig, user_agent="host")
-        tasks.append(asyncio.ensure_future(run(client, helm, "", identity, package)))
+        tasks.append(asyncio.ensure_future(run(client, helm, NOWHERE, identity, package)))
         return tasks[-1]
 
     yield begin

@@ -23,6 +23,8 @@ from dpuchain.host.made import MADE_ANNOTATION
 from dpuchain.host.process import run as controller
 from dpuchain.kube.client import Client
 from dpuchain.lab.process import run
+from dpuchain.runtime.endpoints import NOWHERE
+from dpuchain.runtime.metrics import RELEASE_REPAIRS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -157,10 +159,10 @@ async def test_all_that_was_done_while_nobody_looked_is_put_right_by_one_run(
         await first
     for resource, _, patch in PARTS:
         await (edit(world, resource, patch) if deed == "edit" else delete(world, resource))
-    counted = repairs.REPAIRS._value.get()
+    counted = RELEASE_REPAIRS._value.get()
     start()
     await put_right(world, before)
-    assert repairs.REPAIRS._value.get() == counted + 1
+    assert RELEASE_REPAIRS._value.get() == counted + 1
 
 
 @pytest.mark.parametrize("resource", [CONFIG_MAP, SERVICE, CLUSTER_ROLE, NETWORK], ids=lambda resource: str(resource.kind))
@@ -184,7 +186,7 @@ async def test_object_that_somebody_deleted_is_made_again(world: World, charts: 
 @pytest.mark.usefixtures("controller")
 async def test_what_controllers_write_and_others_add_makes_nobody_run_helm(world: World, charts: Path) -> None:
     await installed(world, charts)
-    counted = repairs.REPAIRS._value.get()
+    counted = RELEASE_REPAIRS._value.get()
     client, service = world.north.client, key_in(world, SERVICE)
     for turn in range(3):
         await edit(world, CONFIG_MAP, {"metadata": {"annotations": {"leader": str(turn)}}, "data": {"lease": str(turn)}})
@@ -197,7 +199,7 @@ async def test_what_controllers_write_and_others_add_makes_nobody_run_helm(world
     await world.add_service("probe", serviceID="probe")
     await world.told(world.services, "probe", RECONCILED, "True")
     assert [entry for entry in world.north.revisions if entry[0] == "service"] == [("service", "1", "deployed")]
-    assert repairs.REPAIRS._value.get() == counted
+    assert RELEASE_REPAIRS._value.get() == counted
     await edit(world, CONFIG_MAP, {"data": {"mode": "forged"}})
     await world.until(lambda: set(AGAIN) < set(world.north.revisions), "put right at once, as it was the first time")
     data = (await content_of(world, CONFIG_MAP))["data"]
@@ -217,7 +219,7 @@ async def test_somebody_who_is_as_fast_as_helm_is_told_of(
     script.chmod(0o755)
     (tmp_path / "insist").touch()
     door = Helm(str(script), {world.repository: f"{fleet.url}/{world.namespace}"}, fleet.host.kubeconfig)
-    task = asyncio.ensure_future(controller(Client.from_kubeconfig(fleet.host.kubeconfig, user_agent="host"), door, "", None))
+    task = asyncio.ensure_future(controller(Client.from_kubeconfig(fleet.host.kubeconfig, user_agent="host"), door, NOWHERE, None))
     name = f"{resource.plural} {world.key('part')}"
     await begin(world, charts)
     await world.told(world.services, "service", RECONCILED, "False", f"somebody else changes or deletes {name} again and again")

@@ -18,6 +18,7 @@ from dpuchain.api import kinds, names
 from dpuchain.api.meta import key_of
 from dpuchain.host import repairs
 from dpuchain.lab.certificates import Authority
+from dpuchain.runtime.metrics import RELEASE_REPAIRS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,14 +74,14 @@ async def test_service_moves_between_the_host_cluster_and_the_dpu_clusters(world
 @pytest.mark.usefixtures("controller")
 async def test_daemon_set_that_somebody_deleted_is_made_again(world: World) -> None:
     made = await installed(world)
-    counted = repairs.REPAIRS._value.get()
+    counted = RELEASE_REPAIRS._value.get()
     await world.north.client.delete(kinds.DAEMON_SET, key_of(made), uid=made.metadata.uid)
     await world.until(lambda: any(item.metadata.uid != made.metadata.uid for item in world.north.daemon_sets), "there again")
     await world.until(lambda: ("service", "2", "deployed") in world.north.revisions, "one Helm run")
     await world.run_pods(world.north)
     await world.told(world.services, "service", names.READY, "True")
     assert len(world.north.revisions) == 2
-    assert repairs.REPAIRS._value.get() == counted + 1
+    assert RELEASE_REPAIRS._value.get() == counted + 1
 
 
 @pytest.mark.usefixtures("controller")

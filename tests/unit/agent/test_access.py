@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from dpuchain.agent.access import Access, Forbidden, Unknown
+from dpuchain.agent.access import Access
 from dpuchain.chain.report import AUDIENCE
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError
+from dpuchain.runtime.access import Forbidden, Unknown
 
 USER = {"username": "ann", "uid": "7", "groups": ["a", "b"], "extra": {"key": ["value"]}}
 GOOD = {"authenticated": True, "audiences": [AUDIENCE], "user": USER}

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,28 @@ async def test_command_that_does_not_end_is_ended(
     with pytest.raises(asyncio.CancelledError if cancelled else HelmError):
         await running
     assert not Path(f"/proc/{process.strip()}").exists()
+
+
+async def test_folder_of_a_controller_that_was_killed_goes_with_the_next_command_and_one_in_use_stays(
+    script: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = tmp_path / "folders"
+    folders.mkdir()
+    for pipe in ("begun", "never"):
+        os.mkfifo(tmp_path / pipe)
+    program = script('case "$*" in *slow*) echo > begun; read line < never;; esac')
+    work = "asyncio.run(Helm(sys.argv[1], {}).uninstall(b'secret', 'dpf', 'slow'))"
+    code = f"import asyncio, sys; from dpuchain.host.helm import Helm; {work}"
+    controller = await asyncio.create_subprocess_exec(sys.executable, "-c", code, program, env={**os.environ, "TMPDIR": str(folders)})
+    await asyncio.to_thread((tmp_path / "begun").read_text)
+    monkeypatch.setattr(tempfile, "tempdir", str(folders))
+    await Helm(program, {}).uninstall(b"", "dpf", "quick")
+    assert [(folder / "kubeconfig").read_text() for folder in folders.iterdir()] == ["secret"]
+    controller.kill()
+    await controller.wait()
+    assert list(folders.iterdir())
+    await Helm(program, {}).uninstall(b"", "dpf", "quick")
+    assert not list(folders.iterdir())
 
 
 async def test_program_has_the_name_by_which_its_fields_are_known(tmp_path: Path) -> None:

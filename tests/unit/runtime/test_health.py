@@ -33,13 +33,6 @@ async def test_not_ready_names_each_check_that_fails_until_it_no_longer_does() -
         assert await fetch(port, "/readyz") == (200, "ok\n")
 
 
-async def test_metrics_are_there() -> None:
-    async with serve("127.0.0.1:0", {}) as port:
-        status, text = await fetch(port, "/metrics")
-    assert status == 200
-    assert "# TYPE dpuchain_reconciles_total counter" in text
-
-
 async def test_an_address_in_brackets() -> None:
     async with serve("[::1]:0", {}) as port:
         assert await fetch(port, "/healthz", "[::1]") == (200, "ok\n")

@@ -130,7 +130,7 @@ class Queue(RuleBasedStateMachine):
     def who_waits_gets_what_is_there(self) -> None:
         takeable = self.owed - self.working
         assert not (self.waiting and takeable), f"{takeable} are there and {len(self.waiting)} workers wait"
-        assert len(self.queue) == len(takeable)
+        assert len(self.queue) == len(self.owed), "what is worked on and comes again waits too"
 
     @invariant()
     def idle_means_that_nothing_is_left(self) -> None:
@@ -181,5 +181,11 @@ async def test_it_is_known_how_long_a_key_has_waited() -> None:
     queue.add("a")
     moment[0] += 3
     queue.add("a")
+    queue.add("b")
+    moment[0] += 2
+    assert queue.oldest == 5
     assert await queue.get() == "a"
-    assert queue.waited("a") == 3
+    assert queue.waited("a") == 5
+    assert queue.oldest == 2
+    await queue.get()
+    assert queue.oldest == 0

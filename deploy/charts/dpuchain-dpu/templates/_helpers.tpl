@@ -44,3 +44,25 @@ startupProbe:
   periodSeconds: 2
   failureThreshold: 30
 {{- end }}
+
+{{/* Where metrics are answered, and with which certificate: of the process's own making, or that of a Secret. */}}
+{{- define "dpuchain.metricsArguments" -}}
+- --metrics-address=0.0.0.0:9802
+{{- if .Values.metrics.certificateSecret }}
+- --metrics-certificate=/etc/dpuchain/metrics
+{{- end }}
+- --log-format={{ .Values.logFormat }}
+{{- end }}
+
+{{- define "dpuchain.metricsMount" -}}
+{{- if .Values.metrics.certificateSecret }}
+- {name: metrics, mountPath: /etc/dpuchain/metrics, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "dpuchain.metricsVolume" -}}
+{{- with .Values.metrics.certificateSecret }}
+- name: metrics
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- end }}

@@ -60,6 +60,7 @@ securityContext:
 resources: {{- toYaml .values.resources | nindent 2 }}
 ports:
 - {name: health, containerPort: 9800}
+- {name: metrics, containerPort: 9802}
 livenessProbe:
   httpGet: {path: /healthz, port: health}
   periodSeconds: 10
@@ -71,4 +72,26 @@ startupProbe:
   httpGet: {path: /healthz, port: health}
   periodSeconds: 2
   failureThreshold: 30
+{{- end }}
+
+{{/* Where metrics are answered, and with which certificate: of the process's own making, or that of a Secret. */}}
+{{- define "dpuchain.metricsArguments" -}}
+- --metrics-address=0.0.0.0:9802
+{{- if .Values.metrics.certificateSecret }}
+- --metrics-certificate=/etc/dpuchain/metrics
+{{- end }}
+- --log-format={{ .Values.logFormat }}
+{{- end }}
+
+{{- define "dpuchain.metricsMount" -}}
+{{- if .Values.metrics.certificateSecret }}
+- {name: metrics, mountPath: /etc/dpuchain/metrics, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "dpuchain.metricsVolume" -}}
+{{- with .Values.metrics.certificateSecret }}
+- name: metrics
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
 {{- end }}
