@@ -64,7 +64,7 @@ class Installation:
         """Helm in the host cluster."""
         environment = charts.helm_environment(self.directory / "helm")
         kubeconfig = f"--kubeconfig={self.rack.host.kubeconfig}"
-        return await run(str(self.rack.layout.tools / "helm"), *arguments, kubeconfig, NAMESPACE, environment=environment, timeout=240)
+        return await run(str(self.rack.layout.tools / "helm"), *arguments, kubeconfig, NAMESPACE, environment=environment, timeout=300)
 
     async def package(self, *version: str) -> str:
         """The chart of the host cluster, as an artifact."""
@@ -75,7 +75,7 @@ class Installation:
 
     async def deploy(self, chart: str) -> None:
         """Install or upgrade, and wait until every pod of the host cluster is ready."""
-        await self.helm("upgrade", "--install", "dpuchain", chart, f"--values={self.values}", "--wait", "--timeout=120s")
+        await self.helm("upgrade", "--install", "dpuchain", chart, f"--values={self.values}", "--wait", "--timeout=280s")
 
     async def rolled_out(self, version: str) -> None:
         """Wait until the DPU cluster has our chart in a version, and all its pods are of it."""
@@ -169,7 +169,7 @@ async def provide(rack: Rack, image: Path, later: Path) -> None:
         await dpu.tag(f"{IMAGE}:{version()}", f"{IMAGE}:{VERSION}")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_charts_make_a_chain_work_and_leave_nothing(installation: Installation) -> None:
     try:
         await lives(installation)
@@ -197,7 +197,7 @@ async def lives(installation: Installation) -> None:
     async with pinged(rack.layout.identity.namespace("host-1")) as counted:
         await installation.deploy(await installation.package(f"--version={VERSION}", f"--app-version={VERSION}"))
         await installation.rolled_out(VERSION)
-        await installation.helm("rollback", "dpuchain", "1", "--wait", "--timeout=120s")
+        await installation.helm("rollback", "dpuchain", "1", "--wait", "--timeout=280s")
         await installation.rolled_out(version())
     sent, received = counted
     assert sent > 0
@@ -205,7 +205,7 @@ async def lives(installation: Installation) -> None:
     assert await installation.told() == ["Installed", "Upgraded", "RolledBack"]
 
     await host("delete", "dpuservicechain,dpuservice,dpuserviceinterface", "--all", NAMESPACE, "--timeout=90s", timeout=100)
-    await installation.helm("uninstall", "dpuchain", "--wait", "--timeout=200s")
+    await installation.helm("uninstall", "dpuchain", "--wait", "--timeout=280s")
     for kubectl in (host, dpus):
         await kubectl("wait", "--for=delete", "pod", "--all", NAMESPACE, "--timeout=60s", timeout=70)
     assert {name for name in await installation.owned() if not name.endswith(KUBECONFIG)} == before
