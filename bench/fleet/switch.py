@@ -255,10 +255,10 @@ class MemoryOpenFlow(OpenFlow):
         learned = frozenset(flow for flow in present if COOKIE["kind"].read(flow.cookie) == LEARNED_KIND)
         return FlowState(frozenset(found) - learned, learned)
 
-    async def read_counted(self) -> list[Counted]:
+    async def read_counted(self, cookie: int = 0, mask: int = 0) -> list[Counted]:
         """Nothing is forwarded, so nothing is counted."""
         self._check()
-        return [Counted(flow, 0) for flow in self._flows.values()]
+        return [Counted(flow, 0) for flow in self._flows.values() if not (flow.cookie ^ cookie) & mask]
 
     async def apply(self, changes: FlowChanges) -> None:
         """As on a switch, but that no flow ends by itself, so there is nothing to be renewed."""
