@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ REFUSALS = {409: "Conflict", 410: "Expired", 429: "TooManyRequests", 500: "Inter
 """The statuses that it answers itself. It never says what is not so, as 404."""
 RESET, LOSE = "reset", "lose the answer"
 """Cut the connection instead of passing the request on, or instead of the answer to it."""
+EVERYWHERE = re.compile(r"(/api/v1|/apis/[^/]+/[^/]+)/(?!namespaces|nodes)([^/?]+)(\?.*)?")
 HOP_BY_HOP = {"transfer-encoding", "content-length", "connection", "content-encoding", "date", "server"}
 LONGEST_DELAY, LONGEST_WATCH = 0.2, 1.0
 """Seconds."""
@@ -33,6 +35,7 @@ class Seen:
     method: str
     path: str
     query: str
+    accept: str
     body: bytes
 
     @property
@@ -43,6 +46,18 @@ class Seen:
     def watches(self) -> bool:
         return "watch=true" in self.query
 
+    @property
+    def lists(self) -> bool:
+        return "limit=" in self.query
+
+    def is_of(self, plural: str) -> bool:
+        """Whether it is about objects of this kind, or one of them."""
+        return f"/{plural}/" in f"{self.path}/"
+
+    @property
+    def of_status(self) -> bool:
+        return self.path.endswith("/status")
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -50,6 +65,20 @@ class Refusal:
 
     status: int
     retry_after: int = 0
+
+
+def within(namespace: str) -> Callable[[str, str], str]:
+    """A `Proxy.narrow`: what is asked for of all namespaces is asked for of this one, and of nodes those that say that they are its."""
+
+    def narrow(method: str, path: str) -> str:
+        if method != "GET":
+            return path
+        if path.startswith("/api/v1/nodes?"):
+            return f"{path}&labelSelector=test%3D{namespace}"
+        found = EVERYWHERE.fullmatch(path)
+        return path if found is None else f"{found[1]}/namespaces/{namespace}/{found[2]}{found[3] or ''}"
+
+    return narrow
 
 
 Fate = Refusal | str | None
@@ -75,8 +104,8 @@ class Proxy:
         self.in_flight = 0
         """Writes that were taken and are not answered yet, and the most that there were."""
         self.most = 0
-        self.received = 0
-        """Bytes of answers."""
+        self.heard: list[bytes] | None = None
+        """What was answered, if it is to be noted."""
         self._cluster = cluster
         self._port = 0
         self._session: aiohttp.ClientSession | None = None
@@ -119,7 +148,7 @@ class Proxy:
         self._transports.clear()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        seen = Seen(request.method, request.path, request.query_string, await request.read())
+        seen = Seen(request.method, request.path, request.query_string, request.headers.get("Accept", ""), await request.read())
         self.seen.append(seen)
         if request.transport is not None:
             self._transports.add(request.transport)
@@ -155,7 +184,8 @@ class Proxy:
         with contextlib.suppress(ConnectionResetError, TimeoutError):
             async with asyncio.timeout(patience):
                 async for chunk in answer.content.iter_any():
-                    self.received += len(chunk)
+                    if self.heard is not None:
+                        self.heard.append(chunk)
                     await response.write(chunk)
             await response.write_eof()
             return response

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.property.test_world import BY_HAND, NODES, ZONES, Machines, open_world
-from tests.proxy import Misfortune, Proxy
+from tests.proxy import Misfortune, Proxy, within
 
 from dpuchain.api.chain import Port, ServiceChain, ServiceChainSpec, ServiceInterfaceReference, Switch
 from dpuchain.api.kinds import SERVICE_CHAIN
@@ -38,7 +37,6 @@ SELECTORS: tuple[Any, ...] = (
     {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]},
     {"matchExpressions": [{"key": "zone", "operator": "Exists"}]},
 )
-EVERYWHERE = re.compile(r"(/api/v1|/apis/[^/]+/[^/]+)/(?!namespaces|nodes)([^/?]+)(\?.*)?")
 
 
 @pytest.fixture(scope="module")
@@ -68,20 +66,6 @@ def step(chance: Random) -> tuple[Any, ...]:
             ("start", chance.choice(("host", PLACE))),
         ]
     )
-
-
-def within(namespace: str) -> Callable[[str, str], str]:
-    """What a world asks for of all namespaces and nodes, asked for of its own."""
-
-    def narrow(method: str, path: str) -> str:
-        if method != "GET":
-            return path
-        if path.startswith("/api/v1/nodes?"):
-            return f"{path}&labelSelector=world%3D{namespace}"
-        found = EVERYWHERE.fullmatch(path)
-        return path if found is None else f"{found[1]}/namespaces/{namespace}/{found[2]}{found[3] or ''}"
-
-    return narrow
 
 
 @pytest.mark.timeout(120 + 10 * SEEDS)

@@ -144,7 +144,7 @@ class Member:
         self.interface_sets = Cache(client, kinds.SERVICE_INTERFACE_SET, namespace=namespace)
         self.chains = Cache(client, kinds.SERVICE_CHAIN, namespace=namespace)
         self.interfaces = Cache(client, kinds.SERVICE_INTERFACE, namespace=namespace)
-        self.nodes = Cache(client, kinds.NODE, label_selector=f"world={namespace}", metadata_only=True)
+        self.nodes = Cache(client, kinds.NODE, label_selector=f"test={namespace}", metadata_only=True)
         self._reporters: dict[str, StatusReporter[Any]] = {
             cache.resource.kind: StatusReporter(client, cache.resource, "agent") for cache in (self.chains, self.interfaces)
         }
@@ -226,7 +226,7 @@ class World:
 
     async def label_node(self, place: str, name: str, zone: str | None) -> None:
         """Give a node another label; a node that is gone joins again with it."""
-        labels = {"world": self.namespace, **({"zone": zone} if zone else {})}
+        labels = {"test": self.namespace, **({"zone": zone} if zone else {})}
         node = Metadata(metadata=ObjectMeta(name=f"{name}-{self.namespace}", labels=labels))
         await self.places[place].client.apply(kinds.NODE, node, field_owner="test")
 

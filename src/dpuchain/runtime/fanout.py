@@ -65,7 +65,10 @@ class FanOut:
             self._admit()
 
     async def run_all(self, party: Hashable, writes: Sequence[Callable[[], Awaitable[T]]], *, urgent: bool = False) -> list[T | KubeError]:
-        """Do the writes of a party, each when it is its turn; gives what each of them came to. Waiting takes no more than a few tasks."""
+        """Do the writes of a party, each when it is its turn; gives what each of them came to.
+
+        Waiting takes no more than a few tasks: twice as many as can be in flight, so that some always stand in line where others do.
+        """
         outcomes: dict[int, T | KubeError] = {}
         left = iter(enumerate(writes))
 
@@ -75,7 +78,7 @@ class FanOut:
 
         WRITES_WAITING.inc(len(writes))
         try:
-            await asyncio.gather(*(work() for _ in range(min(MOST, len(writes)))))
+            await asyncio.gather(*(work() for _ in range(min(2 * MOST, len(writes)))))
         finally:
             WRITES_WAITING.dec(sum(1 for _ in left))  # of those whose turn never came
         return [outcomes[number] for number in range(len(writes))]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
+import tracemalloc
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from dpuchain.api.kinds import NODE, SECRET, SERVICE_CHAIN
+from dpuchain.api.kinds import NODE, POD, SECRET, SERVICE_CHAIN
 from dpuchain.api.kubernetes import Metadata, Secret
 from dpuchain.api.meta import Model, ObjectKey, ObjectMeta, key_of
 from dpuchain.api.resource import Resource
+from dpuchain.kube import client as kube_client
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import Invalid
@@ -177,3 +181,27 @@ async def test_an_index_is_kept_through_every_change(
     assert [item.metadata.name for item in cache.by_index("late", "a")] == ["a"]
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_what_is_not_used_of_an_object_is_not_kept(client: Client, namespace: str, following: Following) -> None:
+    """Of twenty pods of 40 kB each no more is kept than three of them are."""
+    await client.request("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", body=b'{"metadata": {"name": "default"}}')
+    environment = [{"name": f"NAME_{number}", "value": "x" * 2000} for number in range(20)]
+    for number in range(20):
+        spec = {"nodeName": "nowhere", "containers": [{"name": "c", "image": "i", "env": environment}]}
+        body = json.dumps({"metadata": {"name": f"pod-{number}"}, "spec": spec}).encode()
+        await client.request("POST", POD.path(namespace), body=body)
+    async with following(client, POD, namespace) as warm:
+        assert len(warm.cache) == 20
+    tracemalloc.start()
+    async with following(client, POD, namespace) as journal:
+        await client.patch(POD, ObjectKey(namespace, "pod-0"), {"metadata": {"labels": {"told": "yes"}}})
+        await journal.until(lambda: journal.believed[ObjectKey(namespace, "pod-0")].metadata.labels == {"told": "yes"})
+        journal.changes.clear()
+        gc.collect()
+        ours = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(inclusive=True, filename_pattern=kube_client.__file__)])
+        assert len(journal.cache) == 20
+    tracemalloc.stop()
+    assert 0 < sum(trace.size for trace in ours.traces) < 120_000
+    for number in range(20):
+        await client.request("DELETE", POD.path(namespace, f"pod-{number}"), body=b'{"gracePeriodSeconds": 0}')

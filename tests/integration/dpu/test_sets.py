@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
+from tests.integration.dpu.world import SWITCH
 
 from dpuchain.api.chain import (
-    Port,
     ServiceChain,
     ServiceChainSet,
-    ServiceChainSetSpec,
     ServiceChainSpec,
-    ServiceChainTemplate,
-    ServiceInterfaceReference,
-    Switch,
 )
-from dpuchain.api.conditions import Finding, find
 from dpuchain.api.interface import (
-    Physical,
     ServiceInterfaceSet,
     ServiceInterfaceSetSpec,
     ServiceInterfaceSpec,
@@ -32,135 +25,19 @@ from dpuchain.api.kinds import (
     NODE,
     SERVICE_CHAIN,
     SERVICE_CHAIN_SET,
-    SERVICE_INTERFACE,
     SERVICE_INTERFACE_SET,
 )
 from dpuchain.api.kubernetes import Metadata
-from dpuchain.api.meta import LabelSelector, ObjectKey, ObjectMeta, OwnerReference, TemplateMeta, key_of
+from dpuchain.api.meta import LabelSelector, ObjectKey, ObjectMeta, OwnerReference, key_of
 from dpuchain.api.names import CHAIN_SET_NAME_LABEL, CHAIN_SET_NAMESPACE_LABEL, SERVICE_CHAIN_FINALIZER, SERVICE_CHAIN_SET_FINALIZER
 from dpuchain.chain.expand import child_name
-from dpuchain.dpu.process import run
-from dpuchain.kube.cache import Cache
-from dpuchain.kube.client import Client
-from dpuchain.kube.writes import StatusReporter, remove_finalizer
-from dpuchain.runtime.endpoints import NOWHERE
+from dpuchain.kube.writes import remove_finalizer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    import asyncio
+    from collections.abc import Callable
 
-    from dpuchain.lab.cluster import Cluster
-
-SWITCH = Switch(ports=(Port(service_interface=ServiceInterfaceReference(match_labels={"port": "p0"})),))
-
-
-class World:
-    """The objects of the test's namespace as another client watches them, and the writes of a test."""
-
-    def __init__(self, client: Client, namespace: str) -> None:
-        self.client = client
-        self.namespace = namespace
-        self.sets = Cache(client, SERVICE_CHAIN_SET, namespace=namespace)
-        self.interface_sets = Cache(client, SERVICE_INTERFACE_SET, namespace=namespace)
-        self.chains = Cache(client, SERVICE_CHAIN, namespace=namespace)
-        self.events = 0
-        self._changed = asyncio.Event()
-        for cache in self.caches:
-            cache.subscribe(self._note)
-
-    @property
-    def caches(self) -> tuple[Cache[Any], ...]:
-        return (self.sets, self.interface_sets, self.chains)
-
-    def _note(self, _: object) -> None:
-        self.events += 1
-        self._changed.set()
-
-    async def until(self, holds: Callable[[], bool], what: str) -> None:
-        try:
-            async with asyncio.timeout(15):
-                while not holds():
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            pytest.fail(f"not {what}:\n" + "\n".join(str(item) for cache in self.caches for item in cache))
-
-    def key(self, name: str) -> ObjectKey:
-        return ObjectKey(self.namespace, name)
-
-    @property
-    def nodes(self) -> set[str | None]:
-        """The nodes that have a chain which is not on its way out."""
-        return {chain.spec.node for chain in self.chains if chain.metadata.deletion_timestamp is None}
-
-    def ready(self, cache: Cache[Any], name: str) -> str | None:
-        item = cache.get(self.key(name))
-        condition = find(item.status.conditions, "Ready") if item is not None else None
-        return condition.status if condition is not None else None
-
-    async def add_node(self, name: str, **labels: str) -> str:
-        labels = {"test": self.namespace, **labels}
-        node = Metadata(metadata=ObjectMeta(name=f"{name}-{self.namespace}", labels=labels))
-        await self.client.create(NODE, node)
-        return node.metadata.name
-
-    async def add_set(self, name: str, **labels: str) -> None:
-        template = ServiceChainTemplate(metadata=TemplateMeta(labels={"of": "template"}), spec=ServiceChainSpec(switches=(SWITCH,)))
-        selector = LabelSelector(match_labels={"test": self.namespace, **labels})
-        meta = ObjectMeta(name=name, namespace=self.namespace)
-        spec = ServiceChainSetSpec(node_selector=selector, template=template)
-        await self.client.create(SERVICE_CHAIN_SET, ServiceChainSet(metadata=meta, spec=spec))
-
-    async def report(self, *, ready: bool) -> None:
-        """Say of each chain what its agent would."""
-        reporter: StatusReporter[ServiceChain] = StatusReporter(self.client, SERVICE_CHAIN, "test")
-        for chain in self.chains:
-            assert chain.metadata.creation_timestamp is not None
-            finding = Finding("Ready", "True" if ready else "False", "Success" if ready else "Pending", "" if ready else "because")
-            await reporter.report(chain, [finding], chain.metadata.creation_timestamp)
-
-    async def let_go(self) -> None:
-        """Take the agent's finalizer off each chain that is being deleted, as its agent would."""
-        for chain in self.chains:
-            if chain.metadata.deletion_timestamp is not None:
-                await remove_finalizer(self.client, SERVICE_CHAIN, chain, SERVICE_CHAIN_FINALIZER)
-
-
-@pytest.fixture
-async def world(client: Client, namespace: str) -> AsyncIterator[World]:
-    world = World(client, namespace)
-    async with asyncio.TaskGroup() as group:
-        watches = [group.create_task(cache.run()) for cache in world.caches]
-        yield world
-        for kind in (SERVICE_CHAIN_SET, SERVICE_INTERFACE_SET, SERVICE_CHAIN, SERVICE_INTERFACE):
-            for item in (await client.list(kind, namespace=namespace)).items:
-                await client.patch(kind, key_of(item), {"metadata": {"finalizers": None}})
-                if item.metadata.deletion_timestamp is None:
-                    await client.delete(kind, key_of(item))
-        for node in (await client.list(NODE, label_selector=f"test={namespace}")).items:
-            await client.delete(NODE, key_of(node))
-        for watch in watches:
-            watch.cancel()
-
-
-@pytest.fixture
-async def start(world: World, api_server: Cluster) -> AsyncIterator[Callable[[], None]]:
-    """Return `start()`, which begins a controller that ends with the test."""
-    tasks: list[asyncio.Task[None]] = []
-    assert world.namespace
-
-    def begin() -> None:
-        tasks.append(asyncio.ensure_future(run(Client.from_kubeconfig(api_server.kubeconfig, user_agent="dpu"), NOWHERE, None)))
-
-    yield begin
-    for task in tasks:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-@pytest.fixture
-def controller(start: Callable[[], None]) -> None:
-    start()
+    from tests.integration.dpu.world import World
 
 
 @pytest.mark.usefixtures("controller")
@@ -313,7 +190,7 @@ def left_behind(world: World, name: str, node: str, owner: ServiceChainSet | Non
     return ServiceChain(metadata=meta, spec=ServiceChainSpec(node=node, switches=(replace(SWITCH, service_mtu=9000),)))
 
 
-async def test_chains_that_dpf_left_are_adopted_and_none_is_doubled(world: World, start: Callable[[], None]) -> None:
+async def test_chains_that_dpf_left_are_adopted_and_none_is_doubled(world: World, start: Callable[..., asyncio.Task[None]]) -> None:
     first, second = await world.add_node("first"), await world.add_node("second")
     await world.add_set("chain")
     owner = await world.client.get(SERVICE_CHAIN_SET, world.key("chain"))
@@ -332,7 +209,7 @@ async def test_chains_that_dpf_left_are_adopted_and_none_is_doubled(world: World
     assert adopted[first].metadata.finalizers == (SERVICE_CHAIN_FINALIZER,)
 
 
-async def test_what_an_earlier_run_left_of_sets_that_are_gone_is_removed(world: World, start: Callable[[], None]) -> None:
+async def test_what_an_earlier_run_left_of_sets_that_are_gone_is_removed(world: World, start: Callable[..., asyncio.Task[None]]) -> None:
     node = await world.add_node("first")
     await world.add_set("stays")
     await world.add_set("chain")
@@ -376,22 +253,3 @@ async def test_missing_network_is_named_until_it_comes(world: World) -> None:
     network = Metadata(metadata=ObjectMeta(name="wanted", namespace=world.namespace))
     await world.client.create(NETWORK_ATTACHMENT_DEFINITION, network)
     await world.until(lambda: world.ready(world.interface_sets, "eth1") == "True", "ready")
-
-
-@pytest.mark.usefixtures("controller")
-async def test_settled_set_is_not_written_again(world: World) -> None:
-    node = await world.add_node("first")
-    await world.add_set("chain")
-    await world.until(lambda: world.nodes == {node}, "there")
-    await world.report(ready=True)
-    await world.until(lambda: world.ready(world.sets, "chain") == "True", "ready")
-    settled = world.sets.get(world.key("chain")), world.chains.get(world.key(child_name("chain", node)))
-    await world.client.patch(NODE, ObjectKey("", node), {"metadata": {"annotations": {"heart": "beat"}}})
-    other = Physical(interface_name="p0")  # an event that the controller works on after the heartbeat
-    template = ServiceInterfaceTemplate(spec=ServiceInterfaceSpec(interface_type="physical", physical=other))
-    spec = ServiceInterfaceSetSpec(node_selector=LabelSelector(match_labels={"test": "nobody"}), template=template)
-    await world.client.create(
-        SERVICE_INTERFACE_SET, ServiceInterfaceSet(metadata=ObjectMeta(name="p0", namespace=world.namespace), spec=spec)
-    )
-    await world.until(lambda: world.ready(world.interface_sets, "p0") == "True", "ready")
-    assert (world.sets.get(world.key("chain")), world.chains.get(world.key(child_name("chain", node)))) == settled
