@@ -59,4 +59,5 @@ def command(
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     identity = options.identity(leader_elect)
-    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), endpoints, identity, brought), log_level)
+    traced = {"service.name": "dpuchain-host"}
+    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), endpoints, identity, brought), log_level, traced)
