@@ -20,7 +20,7 @@ from dpuchain.api.kinds import DPU_CLUSTER, SECRET, SECRET_METADATA
 from dpuchain.api.kubernetes import Metadata
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import HOST_FIELD_OWNER, OPERATOR_NAMESPACE
-from dpuchain.chain.installation import RELEASE, Decision, Package, Standing, decide
+from dpuchain.chain.installation import RELEASE, Decision, Package, Reason, Standing, decide
 from dpuchain.host.helm import Helm, HelmError
 from dpuchain.host.members import Member
 from dpuchain.host.releases import DIGEST_LABEL, HOST_LABEL, REVISION_LABEL
@@ -132,7 +132,7 @@ class InstallationLoop:
         async with asyncio.timeout(READ_SECONDS):  # rather than when they would try again by themselves
             await asyncio.gather(*(cache.relist() for cache in fresh))
 
-    async def _tell(self, cluster: DPUCluster, reason: str, message: str) -> None:
+    async def _tell(self, cluster: DPUCluster, reason: Reason, message: str) -> None:
         """Write an Event, unless the last one said the same."""
         key, text = key_of(cluster), f"{reason}: {message}"
         if self._told.get(key) == text:
