@@ -55,6 +55,7 @@ check: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_budgets.py
 	$(BIN)/python tools/generate_crds.py --check
+	$(BIN)/python tools/dashboard.py --check
 	$(BIN)/python tools/stamp_version.py --check
 	$(BIN)/python -m dpuchain.flows.document | diff docs/pipeline.md - || { echo "docs/pipeline.md is not what dpuchain.flows.document writes"; exit 1; }
 
@@ -84,7 +85,7 @@ fleet: controlplane
 wheel: .venv/installed
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 
-image: controlplane
+image: bootstrap
 	@$(BIN)/python -m tools.build_image dist
 
 release: bootstrap

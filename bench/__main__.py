@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import acknowledged, admission, chains, cni, conflicts, dataplane, figures, forwarding, hitless, labels, largest, rest
+from bench import acknowledged, admission, chains, cni, conflicts, dataplane, figures, forwarding, hitless, image, labels, largest, rest
 from bench.figures import Figure, percentile
 from bench.fleet import run as fleet
 from bench.fleet.full import Size
@@ -25,6 +25,7 @@ def main() -> None:
     found = [*compiling(), *passing()]
     with raised(DIRECTORY) as rack:
         found += [Figure("make lab, control plane cached", rack.seconds, "s", 60), *control(rack), *switching(rack), *surviving(rack)]
+    found += shipped()
     found += admission.figures()
     found += asyncio.run(labels.measure())
     asyncio.run(fleet.measure(SMALL_FLEET, found.extend))
@@ -52,6 +53,15 @@ def passing() -> list[Figure]:
     lost = asyncio.run(forwarding.without_database())
     found.append(Figure("ovsdb-server killed and started: frames lost", max(lost), "", 0, len(lost)))
     return [*found, _most("station moves → reached", asyncio.run(forwarding.moves()), 1000)]
+
+
+def shipped() -> list[Figure]:
+    """The figures of the image."""
+    size, seconds = image.measure()
+    return [
+        Figure("image, uncompressed", size / 1e6, "MB", 300),
+        *(Figure(f"image: {what}, at most", max(times) * 1000, "ms", runs=len(times)) for what, times in seconds.items()),
+    ]
 
 
 def control(rack: Rack) -> list[Figure]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,9 +14,12 @@ from dpuchain.api.fleet import AgentSettings
 from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.kinds import POD, SERVICE_CHAIN, SERVICE_INTERFACE
 from dpuchain.api.kubernetes import Pod
+from dpuchain.api.meta import untraced
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.views import agent_settings_of
+from dpuchain.ovs.errors import Unreachable
+from dpuchain.runtime.tracing import Changes
 
 SPREAD_SECONDS = 10.0
 """Over which the agents of a cluster spread their lists after its API server was started anew; until then each works with what it knows."""
@@ -31,6 +34,8 @@ class NodeObjects:
     chains: Cache[ServiceChain]
     pods: Cache[Pod]
     settings: Cache[AgentSettings]
+    changes: Changes = field(default_factory=lambda: Changes("carry out", passing=(Unreachable,)))
+    """Of interfaces and chains."""
 
     @classmethod
     def of(cls, client: Client, node: str) -> NodeObjects:
@@ -107,8 +112,10 @@ class NodeObjects:
 
 
 def _says_the_same(change: Change[Any]) -> bool:
-    """Whether an object differs from what it was in its status alone."""
+    """Whether an object differs from what it was in its status alone, or in what it says of a trace."""
     if change.old is None or change.new is None:
         return False
-    before, after = change.old.metadata, change.new.metadata
-    return bool(change.old.spec == change.new.spec) and replace(before, resource_version="") == replace(after, resource_version="")
+    before, after = (
+        replace(item.metadata, resource_version="", annotations=untraced(item.metadata.annotations)) for item in (change.old, change.new)
+    )
+    return bool(change.old.spec == change.new.spec) and before == after

@@ -10,7 +10,7 @@ from re import Pattern
 
 from dpuchain.agent.access import Access
 from dpuchain.agent.answers import Answers
-from dpuchain.agent.attachment import DEVICE
+from dpuchain.agent.attachment import DEVICE, REQUIRED
 from dpuchain.agent.cni_socket import listen
 from dpuchain.agent.contact import Contact
 from dpuchain.agent.endpoint import answering
@@ -32,7 +32,7 @@ from dpuchain.runtime import logs
 from dpuchain.runtime.clock import SystemClock
 from dpuchain.runtime.controller import Controller
 from dpuchain.runtime.endpoints import NOWHERE, Endpoints, published
-from dpuchain.runtime.metrics import Reading, reading
+from dpuchain.runtime.metrics import CNI_SECONDS, REPAIRED, REPAIRS, Reading, reading
 from dpuchain.runtime.readings import readiness
 
 STATUS_WRITERS = 4
@@ -103,6 +103,11 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
         "openflow": lambda: None if openflow.failure is None else str(openflow.failure),
     }
     answers = Answers(settings.bridge, objects, switch, (database, openflow), Prober(settings.openflow, clock))
+    for kind in REPAIRED:
+        REPAIRS.labels(kind)
+    for command in REQUIRED:
+        CNI_SECONDS.labels(command, "ok")
+        CNI_SECONDS.labels(command, "refused")
     measures = Measures(objects, switch, openflow)
 
     async def read() -> Reading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from dpuchain.agent.evidence import Evidence, Subject, Verdict
 from dpuchain.agent.node import NodeObjects
@@ -16,6 +16,7 @@ from dpuchain.chain.status import chain_findings, interface_findings
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import NotFound
 from dpuchain.kube.writes import StatusReporter, remove_finalizer
+from dpuchain.runtime import tracing
 from dpuchain.runtime.clock import Clock
 
 SETTLE_SECONDS = 0.15
@@ -58,7 +59,7 @@ class Status:
             if (wait := self._settling(subject, verdict, interface.status.conditions)) > 0:
                 return wait
             findings = interface_findings("\n".join(verdict.problems) or None)
-            await self._interfaces.report(interface, findings, self._clock.now())
+            await self._tell(interface, verdict, self._interfaces.report(interface, findings, self._clock.now()))
         return None
 
     async def _chain(self, subject: Subject) -> float | None:
@@ -72,11 +73,18 @@ class Status:
             if (wait := self._settling(subject, verdict, chain.status.conditions)) > 0:
                 return wait
             findings = chain_findings(verdict.problems, verdict.flows_missing)
-            await self._chains.report(chain, findings, self._clock.now())
+            await self._tell(chain, verdict, self._chains.report(chain, findings, self._clock.now()))
         return None
+
+    async def _tell(self, item: Object, verdict: Verdict, report: Awaitable[bool]) -> None:
+        changes, ready = self._objects.changes, not (verdict.problems or verdict.flows_missing)
+        await tracing.reported(changes.of(item), item, report, ready=ready)
+        if ready:
+            changes.settled(item)
 
     def _forget(self, subject: Subject) -> None:
         self._wrong.pop(subject, None)
+        self._objects.changes.forget(subject.kind, *subject.key)
         (self._chains if subject.kind == "ServiceChain" else self._interfaces).forget(subject.key)
 
     def _settling(self, subject: Subject, verdict: Verdict, conditions: Sequence[Condition]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,7 +34,9 @@ from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import OvsError, Rejected, Unreachable
 from dpuchain.ovs.openflow import OpenFlow
 from dpuchain.ovs.rows import PortRow
+from dpuchain.runtime import tracing
 from dpuchain.runtime.clock import Clock
+from dpuchain.runtime.tracing import Span
 
 MOST_OWNERS_READ = 4
 """Chains whose flows are read back one by one after a change; with more, one question for all flows is cheaper."""
@@ -101,6 +104,7 @@ class Switch:
         self._wanted: Mapping[str, WantedPort] = {}
         self._numbers: dict[str, int] = {}
         self._again: float | None = None
+        self._traced: Sequence[Span] = ()
         self._openflow.subscribe(self._forget)
         self._openflow.watch(lambda _: self._doubt())
 
@@ -120,8 +124,9 @@ class Switch:
             return None
         self._again = None
         try:
-            await self._honour_terms()
-            evidence = await self._pass()
+            with self._objects.changes.work(itertools.chain(self._objects.interfaces, self._objects.chains)) as self._traced:
+                await self._honour_terms()
+                evidence = await self._pass()
         except Unreachable as error:
             wait = self._connecting_until - self._clock.monotonic()
             if wait > 0:
@@ -172,7 +177,8 @@ class Switch:
         undone: list[tuple[str, Subject]] = []
         attached = pods.attachments(await self._dpu.aliases.read())
         try:
-            refused = {**ports.refused, **await self._make(additions, bridges, undone)}
+            with tracing.steps(self._traced if additions else (), "make ports", {"dpuchain.ports": len(additions)}):
+                refused = {**ports.refused, **await self._make(additions, bridges, undone)}
             await self._restore(attached, rows, undone)
         finally:  # what was put right was, though then something cannot be reached
             self._note_repairs(Counter(kind for kind, _ in undone), {subject for _, subject in undone})
@@ -288,8 +294,10 @@ class Switch:
         self._actual, self._desired = None, desired  # until it is known how the change ended
         refusal = ""
         try:
-            await self._openflow.apply(changes)
-            after = await self._read_back(actual, changes)
+            with tracing.steps(self._traced if changes else (), "change flows", _counts(changes)):
+                await self._openflow.apply(changes)
+            with tracing.steps(self._traced if changes else (), "read flows back", {}):
+                after = await self._read_back(actual, changes)
         except Rejected as error:  # of all of them, though one was at fault; what forwards, forwards on
             _log.warning("Open vSwitch refuses flows", error=str(error))
             refusal, after = str(error), await self._openflow.read_state()
@@ -328,6 +336,12 @@ def _harm(changes: FlowChanges) -> dict[str, int]:
     deleted = [flow for flow in changes.delete if COOKIE["kind"].read(flow.cookie) != LEARNED_KIND]
     counts = {"flow-deleted": changes.add, "flow-altered": changes.modify, "flow-added": deleted}
     return {kind: len(flows) for kind, flows in counts.items() if flows}
+
+
+def _counts(changes: FlowChanges) -> dict[str, int]:
+    """How many flows are changed, as a trace says it."""
+    counts = {"added": changes.add, "modified": changes.modify, "deleted": changes.delete}
+    return {f"dpuchain.flows.{what}": len(flows) for what, flows in counts.items()}
 
 
 def _chains_of(changes: FlowChanges, chains: Collection[ObjectKey]) -> list[Subject]:

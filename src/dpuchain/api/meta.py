@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec import Meta, field
 
+from dpuchain.api.names import TRACEPARENT_ANNOTATION
+
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """A part of an object: immutable, camelCase on the wire, fields at their default left out, unknown fields ignored."""
@@ -62,6 +64,13 @@ class Object(Protocol):
 def key_of(item: Object) -> ObjectKey:
     """Key of `item` within its cluster and kind."""
     return ObjectKey(item.metadata.namespace, item.metadata.name)
+
+
+def untraced(annotations: dict[str, str]) -> dict[str, str]:
+    """The annotations as they are compared: without that of a trace, which tells of a write and not of the object."""
+    if TRACEPARENT_ANNOTATION not in annotations:
+        return annotations
+    return {name: value for name, value in annotations.items() if name != TRACEPARENT_ANNOTATION}
 
 
 class TemplateMeta(Model, frozen=True, kw_only=True):

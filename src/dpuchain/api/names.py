@@ -42,6 +42,8 @@ RESTARTING_ANNOTATION = "dpuchain.dpu.nvidia.com/restarting-since"
 # Ours, on pods: the service passes frames of any Ethertype on, those of a live trace among them.
 PASSES_PROBES_ANNOTATION = "dpuchain.dpu.nvidia.com/passes-probes"
 TEMPLATE_DIGEST_ANNOTATION = "dpuchain.dpu.nvidia.com/template-digest"
+# Ours: the W3C traceparent of the write that made an object what it is. It says nothing of the object: no comparison may see it.
+TRACEPARENT_ANNOTATION = "dpuchain.dpu.nvidia.com/traceparent"
 
 NOOP_PHYSICAL_REMOVAL_ANNOTATION = f"{SERVICE_GROUP}/noop-physical-removal"
 

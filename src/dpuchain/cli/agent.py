@@ -10,6 +10,7 @@ import click
 from dpuchain.agent.process import Settings, run
 from dpuchain.chain.report import AGENT_PORT
 from dpuchain.cli import options
+from dpuchain.runtime import tracing
 
 RUNTIME = "/var/run/openvswitch"
 
@@ -50,4 +51,4 @@ def command(bridge: str, openflow: Path | None, kubeconfig: Path | None, log_lev
     """
     settings = Settings(bridge=bridge, openflow=openflow or Path(RUNTIME, f"{bridge}.mgmt"), **places)
     client = options.client(kubeconfig, "agent")
-    options.run(lambda: run(client, settings), log_level)
+    options.run(lambda: run(client, settings), log_level, {"service.name": "dpuchain-agent", tracing.NODE: settings.node})

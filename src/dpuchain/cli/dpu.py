@@ -53,4 +53,5 @@ def command(
     """Make the node objects of a DPU cluster from its sets, restart pods for a new serviceMTU, and sum status up."""
     client = options.client(kubeconfig, "dpu")
     settings = Settings(max_unavailable, timedelta(seconds=restart_deadline))
-    options.run(lambda: run(client, endpoints, options.identity(leader_elect), settings), log_level)
+    traced = {"service.name": "dpuchain-dpu"}
+    options.run(lambda: run(client, endpoints, options.identity(leader_elect), settings), log_level, traced)

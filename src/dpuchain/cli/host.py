@@ -40,4 +40,5 @@ def command(
 ) -> None:
     """Carry chains, interfaces and services from the host cluster to the DPU clusters."""
     client = options.client(kubeconfig, "host")
-    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), endpoints, options.identity(leader_elect)), log_level)
+    traced = {"service.name": "dpuchain-host"}
+    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), endpoints, options.identity(leader_elect)), log_level, traced)

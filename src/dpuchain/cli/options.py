@@ -190,10 +190,13 @@ def client(kubeconfig: Path | None, component: str) -> Client:
         raise click.ClickException(str(error)) from error
 
 
-def run(main: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
-    """Run a process until it is told to end. An address or a file that cannot be used ends it with a line in its log."""
+def run(main: Callable[[], Coroutine[Any, Any, None]], log_level: str, traced: Mapping[str, str] | None = None) -> None:
+    """Run a process until it is told to end. An address or a file that cannot be used ends it with a line in its log.
+
+    `traced` is what traces say of a process that takes part in them.
+    """
     try:
-        process.run(main, log_level=log_level, log_format=click.get_current_context().meta[_LOG_FORMAT])
+        process.run(main, log_level=log_level, log_format=click.get_current_context().meta[_LOG_FORMAT], traced=traced)
     except* (OSError, ValueError, LeadershipLost) as group:
         _log.critical("the process ends", error="; ".join(str(error) for error in group.exceptions))
         raise SystemExit(1) from None

@@ -24,11 +24,13 @@ from dpuchain.kube.cache import Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import Invalid, KubeError, NotFound
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
+from dpuchain.runtime import tracing
 from dpuchain.runtime.bucket import TokenBuckets
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.convergence import Convergence
 from dpuchain.runtime.fanout import FanOut
 from dpuchain.runtime.metrics import WATCH_LAG
+from dpuchain.runtime.tracing import Changes
 
 BURST, PACE_SECONDS = 3, 1.0
 """Writes of a set's status while its objects change: a few at once, so that what a person waits for shows, then one a second."""
@@ -66,6 +68,7 @@ class SetLoop:
         self._reports = TokenBuckets(BURST, PACE_SECONDS)
         self._lag = WATCH_LAG.labels(kind.child.kind)
         self._convergence = Convergence(kind.resource.kind, clock)
+        self._changes = Changes("expand")
         self._ledgers: dict[ObjectKey, Ledger] = {}
         self._unseen: defaultdict[ObjectKey, set[str]] = defaultdict(set)
         """Nodes on which something has happened since a set was looked at."""
@@ -132,7 +135,8 @@ class SetLoop:
                 return await self._end(parent)
             else:
                 parent = await add_finalizer(self._client, self._kind.resource, parent, self._kind.finalizer)
-                return await self._carry_out(parent)
+                with self._changes.work([parent]):
+                    return await self._carry_out(parent)
         except NotFound:
             _log.debug("the set vanished meanwhile", set=str(key))
         return None
@@ -143,6 +147,7 @@ class SetLoop:
         self._reporter.forget(key)
         self._reports.forget(key)
         self._convergence.forget(key)
+        self._changes.forget(self._kind.resource.kind, *key)
 
     async def _carry_out(self, parent: Any) -> float | None:
         key = key_of(parent)
@@ -152,7 +157,7 @@ class SetLoop:
             ledger = self._ledgers[key] = Ledger(self._kind.maker(parent))
             unseen = self._children.places(key)
         try:
-            errors = await self._write(ledger, self._children.look(ledger, unseen), urgent=_is_news(parent))
+            errors = await self._write(parent, ledger, self._children.look(ledger, unseen))
         except BaseException:
             self._ledgers.pop(key, None)  # what of it was carried out is not known
             raise
@@ -160,9 +165,9 @@ class SetLoop:
         _raise_first(errors)
         return delay
 
-    async def _write(self, ledger: Ledger, work: Work, *, urgent: bool) -> list[KubeError]:
+    async def _write(self, parent: Any, ledger: Ledger, work: Work) -> list[KubeError]:
         """Do the writes of a pass and look again at their nodes; returns the errors after which the nodes are to be looked at again."""
-        key = ledger.maker.parent
+        key, change = ledger.maker.parent, self._changes.of(parent)
 
         def still_wanted() -> bool:
             return self._ledgers.get(key) is ledger
@@ -170,7 +175,8 @@ class SetLoop:
         async def apply(child: Any) -> None:
             """Nothing if the set has changed meanwhile."""
             if still_wanted():
-                item = await self._client.apply(self._kind.child, child, field_owner=DPU_FIELD_OWNER)
+                write = partial(self._client.apply, self._kind.child, field_owner=DPU_FIELD_OWNER)
+                item = await tracing.written(change, child, {tracing.NODE: child.spec.node}, write)
                 if not ledger.wrote(item, self._cache.get(key_of(item)), self._clock.monotonic()):
                     self._lag.observe(0.0)
 
@@ -180,7 +186,7 @@ class SetLoop:
         writes += [(node, partial(self._free, child)) for node, child in work.free]
         if not writes:
             return []
-        outcomes = await self._fan_out.run_all(key, [write for _, write in writes], urgent=urgent)
+        outcomes = await self._fan_out.run_all(key, [write for _, write in writes], urgent=_is_news(parent))
         failed: list[KubeError] = []
         for (node, _), outcome in zip(writes, outcomes, strict=True):
             if isinstance(outcome, Invalid):
@@ -200,8 +206,11 @@ class SetLoop:
         problem = self._problem(parent) or next(iter(ledger.refused.values()), None)
         summary = summarize_set(self._kind.reconciled, self._kind.ready, tally, problem=problem, further=self._further(parent))
         counters = {"number_applied": summary.number_applied, "number_ready": summary.number_ready}
-        if await self._reporter.report(parent, summary.findings, self._clock.now(), **counters):
+        report = self._reporter.report(parent, summary.findings, self._clock.now(), **counters)
+        if await tracing.reported(self._changes.of(parent), parent, report, ready=tally.complete):
             self._reports.take(key, now)
+        if tally.complete:
+            self._changes.settled(parent)
         return None
 
     def _problem(self, parent: Any) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dpuchain.api.meta import Object, ObjectKey
+from dpuchain.api.meta import Object, ObjectKey, untraced
 from dpuchain.api.names import TEMPLATE_DIGEST_ANNOTATION
 from dpuchain.chain.comparison import Standing, compare
 from dpuchain.chain.consequences import Path, Restart, paths, releases, replaced_by_helm, restarts
@@ -148,7 +148,7 @@ def _objects(foreseen: Foresight) -> dict[tuple[str, str], Any]:
 
 def essence(item: Object) -> dict[str, Any]:
     """What of an object is written by people and by us, but for what follows from the rest."""
-    annotations = {key: value for key, value in item.metadata.annotations.items() if key != TEMPLATE_DIGEST_ANNOTATION}
+    annotations = {key: value for key, value in untraced(item.metadata.annotations).items() if key != TEMPLATE_DIGEST_ANNOTATION}
     content = {"labels": item.metadata.labels, "annotations": annotations, "spec": getattr(item, "spec", None)}
     return {key: value for key, value in content.items() if value}
 

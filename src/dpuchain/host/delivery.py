@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,8 +19,10 @@ from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError, NotFound
 from dpuchain.kube.patches import needs_apply
 from dpuchain.kube.writes import apply_with_namespace
+from dpuchain.runtime import tracing
 from dpuchain.runtime.errors import Unfinished
 from dpuchain.runtime.host_objects import HostObjects
+from dpuchain.runtime.tracing import Changes, Span
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +46,7 @@ class Source:
     client: Client
     objects: HostObjects
     host: str
+    changes: Changes = field(default_factory=lambda: Changes("change of", first=True))
 
     @property
     def cache(self) -> Any:
@@ -65,6 +69,7 @@ class Delivery:
         self._member = member
         self._sets = source.kind.sets(member)
         self._report = report
+        self._where = {tracing.CLUSTER: str(member.cluster)}
 
     @property
     def sets(self) -> tuple[ObjectKey, ...]:
@@ -94,13 +99,13 @@ class Delivery:
         selector = cluster_selector(item.spec)
         try:
             if item.metadata.deletion_timestamp is not None:
-                return await self._end(wanted, uid), True
+                return await self._end(item, wanted), True
             if selector_problem(selector, "spec.dpuClusterSelector") is not None or cluster is None:
                 return Outcome(uid), False  # nobody can have meant a selector that selects nothing: what is there stays
             if not selects(selector, cluster):
                 live = self._ours(wanted)
                 if live is not None:
-                    await self._remove(live)
+                    await self._remove(live, self._source.changes.of(item))
                 return Outcome(uid), True
             return await self._write(item, wanted)
         except KubeError as error:
@@ -115,7 +120,8 @@ class Delivery:
         leaving = live is not None and live.metadata.deletion_timestamp is not None
         refused = self._kind.problem(item, self._source.objects.high_speed_mtu) is not None
         if not leaving and not refused and self._kind.finalizer in item.metadata.finalizers and needs_apply(wanted, live):
-            await apply_with_namespace(self._member.client, self._kind.set, wanted, field_owner=HOST_FIELD_OWNER)
+            apply = partial(apply_with_namespace, self._member.client, self._kind.set, field_owner=HOST_FIELD_OWNER)
+            await tracing.written(self._source.changes.of(item), wanted, self._where, apply)
         return Outcome(uid), True
 
     def _ours(self, wanted: Any) -> Any:
@@ -123,21 +129,22 @@ class Delivery:
         live = self._sets.get(key_of(wanted))
         return live if live is not None and is_ours(live, wanted) else None
 
-    async def _remove(self, live: Any) -> None:
+    async def _remove(self, live: Any, change: Span | None = None) -> None:
         """Have a set deleted."""
         if live.metadata.deletion_timestamp is not None:
             return
         try:
-            await self._member.client.delete(self._kind.set, key_of(live), uid=live.metadata.uid)
+            with tracing.step(change, "delete", live, self._where):
+                await self._member.client.delete(self._kind.set, key_of(live), uid=live.metadata.uid)
         except NotFound as error:
             _log.debug("not there to be deleted", set=str(key_of(live)), error=str(error))
 
-    async def _end(self, wanted: Any, uid: str) -> Outcome:
+    async def _end(self, item: Any, wanted: Any) -> Outcome:
         """Have the set of an object that is being deleted deleted.
 
         The API server has the last word on whether it is gone, since a cache may not show yet what we wrote a moment ago.
         """
-        live = self._ours(wanted)
+        live, uid = self._ours(wanted), item.metadata.uid
         if live is None:
             try:
                 live = await self._member.client.get(self._kind.set, key_of(wanted))
@@ -145,7 +152,7 @@ class Delivery:
                 return Outcome(uid, gone=True)
             if not is_ours(live, wanted):
                 return Outcome(uid, gone=True)
-        await self._remove(live)
+        await self._remove(live, self._source.changes.of(item))
         return Outcome(uid)
 
     async def _remove_orphan(self, key: ObjectKey) -> None:

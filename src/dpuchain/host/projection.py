@@ -19,6 +19,7 @@ from dpuchain.kube.errors import NotFound
 from dpuchain.kube.events import EventRecorder
 from dpuchain.kube.patches import needs_apply
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
+from dpuchain.runtime import tracing
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.convergence import Convergence
 
@@ -48,6 +49,7 @@ class Projection:
         self._reporter: StatusReporter[Any] = StatusReporter(source.client, source.kind.resource, HOST_FIELD_OWNER)
         self._events = EventRecorder(source.client, HOST_FIELD_OWNER)
         self._convergence = Convergence(source.kind.resource.kind, clock)
+        self._changes = source.changes
         self._warned: dict[ObjectKey, str] = {}
         """The uids of the objects that were warned of the deprecated field."""
 
@@ -58,16 +60,21 @@ class Projection:
             self._reporter.forget(key)
             self._warned.pop(key, None)
             self._convergence.forget(key)
+            self._changes.forget(self._kind.resource.kind, *key)
             return
         try:
-            if item.metadata.deletion_timestamp is not None:
-                await self._end(item)
-            else:
-                item = await add_finalizer(self._source.client, self._kind.resource, item, self._kind.finalizer)
-                await self._warn(item)
-                await self._tell(item)
+            with self._changes.work([item]):
+                await self._look(item)
         except NotFound as error:
             _log.debug("the object vanished meanwhile", object=str(key), error=str(error))
+
+    async def _look(self, item: Any) -> None:
+        if item.metadata.deletion_timestamp is not None:
+            await self._end(item)
+        else:
+            item = await add_finalizer(self._source.client, self._kind.resource, item, self._kind.finalizer)
+            await self._warn(item)
+            await self._tell(item)
 
     async def _warn(self, item: Any) -> None:
         """Tell once of each object that has the deprecated field; a later process tells it in the same Event."""
@@ -91,8 +98,12 @@ class Projection:
                 elif member is not None and self._is_there(item, member):
                     stale.append(key_of(cluster))
         findings = summarize_clusters(self._kind.reconciled, self._kind.ready, selected, stale, problem)
-        self._convergence.saw(item, item.status.observed_generation, ready=all(finding.status == "True" for finding in findings))
-        await self._reporter.report(item, findings, self._clock.now())
+        ready = all(finding.status == "True" for finding in findings)
+        self._convergence.saw(item, item.status.observed_generation, ready=ready)
+        report = self._reporter.report(item, findings, self._clock.now())
+        await tracing.reported(self._changes.of(item), item, report, ready=ready)
+        if ready:
+            self._changes.settled(item)
 
     def _in(self, cluster: ObjectKey, member: Member | None, trouble: str | None, item: Any) -> InCluster:
         """How the object's set stands in a cluster."""
@@ -136,4 +147,5 @@ class Projection:
             await remove_finalizer(self._source.client, self._kind.resource, item, self._kind.finalizer)
         elif self._members.settled:
             findings = awaiting((self._kind.reconciled, self._kind.ready), remaining)
-            await self._reporter.report(item, findings, self._clock.now())
+            report = self._reporter.report(item, findings, self._clock.now())
+            await tracing.reported(self._changes.of(item), item, report, ready=False)

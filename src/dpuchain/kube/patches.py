@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dpuchain.api.meta import Object
+from dpuchain.api.meta import Object, untraced
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def needs_apply(wanted: Object, live: Object | None) -> bool:
     """Whether a server-side apply of `wanted` would change `live`, as far as a cache can tell.
 
     The spec, or the data, must be equal, since we own all of it; labels, annotations, finalizers and owner references must be there, next
-    to others'.
+    to others'. What an object says of a trace is no difference.
     """
     if live is None:
         return True
@@ -31,7 +31,7 @@ def needs_apply(wanted: Object, live: Object | None) -> bool:
     if any(getattr(wanted, part, None) != getattr(live, part, None) for part in ("spec", "data")):
         return True
     meta, live_meta = wanted.metadata, live.metadata
-    if not (meta.labels.items() <= live_meta.labels.items() and meta.annotations.items() <= live_meta.annotations.items()):
+    if not (meta.labels.items() <= live_meta.labels.items() and untraced(meta.annotations).items() <= live_meta.annotations.items()):
         return True
     missing = [finalizer for finalizer in meta.finalizers if finalizer not in live_meta.finalizers]
     return bool(missing) or any(owner not in live_meta.owner_references for owner in meta.owner_references)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from dpuchain.api.meta import Object
+from dpuchain.api.meta import Object, untraced
 
 T = TypeVar("T", bound=Object)
 
@@ -17,7 +17,8 @@ MOST = 20_000
 
 class Pool:
     """Called with an object it returns one that is equal, whose labels, annotations, references and parts of the spec are those of objects
-    before it where they are equal. 60,000 children of 60 sets take 92 MB instead of 260.
+    before it where they are equal. 60,000 children of 60 sets take 92 MB instead of 260. What is said of a trace, which would be different
+    for each, is left out.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ class Pool:
             meta,
             namespace=self._one(meta.namespace),
             labels=self._one(meta.labels),
-            annotations=self._one(meta.annotations),
+            annotations=self._one(untraced(meta.annotations)),
             finalizers=self._one(meta.finalizers),
             owner_references=self._one(meta.owner_references),
         )

@@ -86,6 +86,11 @@ class Layout:
         return self.directory / "supervisor.log"
 
     @property
+    def targets(self) -> Path:
+        """The file that tells a Prometheus where our processes answer `/metrics`."""
+        return self.root / "metrics.json"
+
+    @property
     def shape_file(self) -> Path:
         """The mark of a directory that is a rack's: its shape."""
         return self.directory / "rack.json"

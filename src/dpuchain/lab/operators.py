@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,8 @@ class Operators:
     def __init__(self, rack: Rack) -> None:
         self.processes: list[Process] = []
         self._rack = rack
-        self.metrics: dict[str, str] = {}
-        """Where each process answers `/metrics`, by its name."""
+        self._metrics: dict[str, dict[str, object]] = {}
+        """Where each process answers `/metrics`, by its name, as Prometheus reads it from a file."""
         self._health: dict[str, str] = {}
         self._exit = contextlib.AsyncExitStack()
 
@@ -79,7 +80,7 @@ class Operators:
         with ReservedPort(cluster.address) as first, ReservedPort(cluster.address) as second:
             health, metrics = f"{cluster.address}:{first.number}", f"{cluster.address}:{second.number}"
         arguments = [f"--kubeconfig={kubeconfig}", f"--health-address={health}", f"--metrics-address={metrics}", *options]
-        self.metrics[f"{cluster.name}/{name}"] = metrics
+        self._tell_of(f"{cluster.name}/{name}", metrics, job=name, cluster=cluster.name)
         command = Command(f"{cluster.name}/{name}", _dpuchain(kind, *arguments), environment or {})
         self._start(command, cluster.directory / f"{name}.log", health)
 
@@ -98,10 +99,15 @@ class Operators:
             f"--metrics-address={dpu.address}:{METRICS_PORT}",
             f"--address={dpu.address}:{AGENT_PORT}",
         ]
-        self.metrics[_agent(dpu)] = f"{dpu.address}:{METRICS_PORT}"
+        self._tell_of(_agent(dpu), f"{dpu.address}:{METRICS_PORT}", job="dpuchain-agent", cluster=cluster.name, node=dpu.name)
         # In the mounts of the container runtime: the network namespaces of the pods are mounted there and nowhere else.
         command = Command(_agent(dpu), _dpuchain("agent", *arguments), namespace=dpu.namespace, mounts_of=dpu.mounts)
         self._start(command, dpu.directory / "dpuchain-agent.log", health)
+
+    def _tell_of(self, name: str, address: str, **labels: str) -> None:
+        """Leave a list of targets for a Prometheus that watches the rack."""
+        self._metrics[name] = {"targets": [address], "labels": labels}
+        self._rack.layout.targets.write_text(json.dumps(list(self._metrics.values()), indent=1))
 
     def _start(self, command: Command, log: Path, health: str) -> None:
         self._health[command.name] = health

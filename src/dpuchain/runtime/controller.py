@@ -12,7 +12,7 @@ from dpuchain.kube.errors import Conflict, KubeError, Throttled
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.errors import Terminal, Unfinished
 from dpuchain.runtime.logs import about
-from dpuchain.runtime.metrics import BACKLOGS, QUEUE_SECONDS, RECONCILE_SECONDS, RECONCILES, RETRIES
+from dpuchain.runtime.metrics import BACKLOGS, QUEUE_SECONDS, RECONCILE_SECONDS, RECONCILES, RESULTS, RETRIES
 from dpuchain.runtime.queue import WorkQueue
 
 K = TypeVar("K", bound=Hashable)
@@ -37,6 +37,9 @@ class Controller(Generic[K]):
         self._workers = workers
         self._clock = clock
         self._queue: WorkQueue[K] = WorkQueue()
+        RETRIES.labels(name)  # counters are there from the first scrape on, or their first increase would not be seen
+        for result in RESULTS:
+            RECONCILES.labels(name, result)
 
     def enqueue(self, key: K) -> None:
         """Have `key` looked at soon."""

@@ -80,13 +80,18 @@ def _read(kind: Kind, name: str, unit: str, text: str, of: str = ALL, /, **label
     return _declare(kind, f"{name}_total" if kind == "counter" else name, unit, text, labels=labels, of=of, read=True)
 
 
+RESULTS = ("success", "conflict", "throttled", "error", "terminal", "bug")
+"""How work on a key ends; only `terminal` is not tried again: it cannot be done as things are."""
+REPAIRED = ("flow-deleted", "flow-altered", "flow-added", "port-deleted", "port-altered")
+"""What others do to a switch."""
+
 # The work
 RECONCILES = _counter(
     "reconciles",
     "keys",
     "Times that a key was worked on.",
     **_LOOP,
-    result="success, conflict, throttled, error (tried again), terminal (cannot be done as things are), bug",
+    result=", ".join(RESULTS),
 )
 RECONCILE_SECONDS = _histogram("reconcile", "How long the work on a key took.", _FAST, **_LOOP)
 RETRIES = _counter("retries", "keys", "Keys that are worked on again after a failure.", **_LOOP)
@@ -132,7 +137,7 @@ REPAIRS = _counter(
     "changes",
     "Changes of others to our flows and ports that were undone.",
     AGENT,
-    kind="flow-deleted, flow-altered, flow-added, port-deleted, port-altered",
+    kind=", ".join(REPAIRED),
 )
 RELEASE_REPAIRS = _counter("release_repairs", "changes", "Changes of others to what our releases made that were undone.", HOST)
 
@@ -159,7 +164,12 @@ ADMISSION_SECONDS = _histogram(
 READY = _read("gauge", "ready", "1 or 0", "Whether a check of the process's own readiness passes.", check="the checks of /readyz")
 LEADING = _read("gauge", "leading", "1 or 0", "Whether this replica works: it holds the Lease, or there is no election.", CONTROLLERS)
 CLUSTER_UP = _read(
-    "gauge", "cluster_up", "1 or 0", "Whether a DPU cluster can be used: reached, allowed in, and read.", HOST, cluster="the DPUClusters"
+    "gauge",
+    "cluster_up",
+    "1 or 0",
+    "Whether a DPU cluster can be used: reached and read.",
+    HOST,
+    dpu_cluster="the DPUClusters",
 )
 OBJECTS = _read(
     "gauge",

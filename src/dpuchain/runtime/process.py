@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from dpuchain.runtime import logs
+from dpuchain.runtime import logs, tracing
 
 
-def run(main: Callable[[], Coroutine[Any, Any, None]], *, log_level: str = "info", log_format: logs.Format | None = None) -> int:
-    """Run `main` until it returns (0), or until SIGTERM or SIGINT cancels it (0). Its exceptions pass through."""
+def run(
+    main: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    log_level: str = "info",
+    log_format: logs.Format | None = None,
+    traced: Mapping[str, str] | None = None,
+) -> int:
+    """Run `main` until it returns (0), or until SIGTERM or SIGINT cancels it (0). Its exceptions pass through.
+
+    A process that takes part in traces says by `traced` who it is. ValueError if they are asked for and cannot be sent.
+    """
     logs.set_up(log_level, log_format)
-    return asyncio.run(_until_signal(main))
+    if traced is None:
+        return asyncio.run(_until_signal(main))
+    with tracing.on(traced, os.environ):
+        return asyncio.run(_until_signal(main))
 
 
 async def _until_signal(main: Callable[[], Coroutine[Any, Any, None]]) -> int:

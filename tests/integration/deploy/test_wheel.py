@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dpuchain.lab.manifests import operator_configuration
+from dpuchain.runtime.version import VERSION
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "01-bump-in-the-wire" / "chain.yaml"
@@ -48,6 +49,15 @@ def test_programs_teach(programs: Path, program: str) -> None:
 def test_every_command_can_be_imported_from_what_the_wheel_asks_for(programs: Path, command: str) -> None:
     status, text = printed(programs / "dpuchain", command, "--help")
     assert (status, text.partition(" ")[0]) == (0, "Usage:"), text
+
+
+@pytest.mark.parametrize("program", ["dpuchain", "kubectl-dpuchain"])
+def test_programs_tell_their_version(programs: Path, program: str) -> None:
+    assert printed(programs / program, "--version") == (0, f"{program.replace('-', ' ')} {VERSION}\n")
+
+
+def test_users_of_the_library_get_its_types(programs: Path) -> None:
+    assert list(programs.parent.glob("lib/python3*/site-packages/dpuchain/py.typed"))
 
 
 def test_definitions_are_printed(programs: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpuchain.api.chain import ServiceChain
+from dpuchain.api.names import TRACEPARENT_ANNOTATION
 from dpuchain.kube.patches import merge_patch, needs_apply
 
 trees = st.recursive(
@@ -109,3 +110,17 @@ def test_a_default_that_the_server_has_written_out_is_no_difference() -> None:
 )
 def test_what_is_missing_or_different_is_to_be_applied(live: ServiceChain | None) -> None:
     assert needs_apply(chain(), live)
+
+
+TRACE = st.sampled_from(["00-" + "a" * 32 + "-" + "b" * 16 + "-01", "00-" + "c" * 32 + "-" + "d" * 16 + "-03", "nonsense", None])
+
+
+def traced(item: ServiceChain, trace: str | None) -> ServiceChain:
+    annotations = {**item.metadata.annotations, **({TRACEPARENT_ANNOTATION: trace} if trace is not None else {})}
+    return msgspec.structs.replace(item, metadata=msgspec.structs.replace(item.metadata, annotations=annotations))
+
+
+@given(TRACE, TRACE, st.sampled_from([1500, 2000]), st.sampled_from([{"b": "2"}, {"b": "2", "x": "y"}, {"b": "3"}, {}]))
+def test_what_is_said_of_a_trace_makes_no_difference(one: str | None, other: str | None, mtu: int, annotations: dict[str, str]) -> None:
+    wanted, live = chain(), chain(mtu, annotations=annotations)
+    assert needs_apply(traced(wanted, one), traced(live, other)) == needs_apply(wanted, live)

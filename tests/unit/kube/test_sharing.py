@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from dpuchain.api.chain import ServiceChain
+from dpuchain.api.names import TRACEPARENT_ANNOTATION
 from dpuchain.kube import sharing
 from dpuchain.kube.sharing import Pool
 
@@ -42,3 +44,13 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     items = [chain(f"c-{number}", f"dpu-{number}") for number in range(100)]
     assert [pool(item) for item in items] == items
     assert len(pool._parts) <= 30
+
+
+def test_annotations_are_shared_whatever_trace_each_object_was_written_in() -> None:
+    pool = Pool()
+    items = [chain(name, "dpu-1") for name in "ab"]
+    annotations = [{"k": "v", TRACEPARENT_ANNOTATION: f"00-{name * 32}-{name * 16}-01"} for name in "ab"]
+    traced = [replace(item, metadata=replace(item.metadata, annotations=of)) for item, of in zip(items, annotations, strict=True)]
+    first, second = map(pool, traced)
+    assert first.metadata.annotations is second.metadata.annotations
+    assert first.metadata.annotations == {"k": "v"}

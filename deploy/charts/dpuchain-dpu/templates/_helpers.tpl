@@ -66,3 +66,67 @@ startupProbe:
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
+
+{{/* How metrics of a process are read: with Prometheus' own token, or with that of a Secret. */}}
+{{- define "dpuchain.metricsEndpoint" -}}
+port: metrics
+scheme: https
+interval: {{ .root.Values.monitoring.interval }}
+{{- with .root.Values.monitoring.tokenSecret }}
+{{- if .name }}
+authorization:
+  type: Bearer
+  credentials: {name: {{ .name }}, key: {{ .key }}}
+{{- else }}
+bearerTokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
+{{- end }}
+{{- end }}
+tlsConfig:
+  {{- with .root.Values.metrics.certificateSecret }}
+  ca: {secret: {name: {{ . }}, key: ca.crt}}
+  serverName: dpuchain-metrics.{{ $.root.Release.Namespace }}.svc
+  {{- else }}
+  insecureSkipVerify: true  # each process has a certificate of its own making
+  {{- end }}
+relabelings:
+- {targetLabel: job, replacement: dpuchain-{{ .component }}}
+- {sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: node}
+{{- end }}
+
+{{- define "dpuchain.monitor" -}}
+metadata:
+  name: dpuchain-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "dpuchain.labels" .root | nindent 4 }}
+    {{- with .root.Values.monitoring.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
+
+{{/* The pods of a process, found by a headless Service. */}}
+{{- define "dpuchain.serviceMonitor" -}}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: dpuchain-{{ .component }}-metrics
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "dpuchain.labels" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}-metrics
+spec:
+  clusterIP: None
+  selector: {app.kubernetes.io/instance: {{ .root.Release.Name }}, app.kubernetes.io/component: {{ .component }}}
+  ports:
+  - {name: metrics, port: 9802}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+{{ include "dpuchain.monitor" . }}
+spec:
+  selector:
+    matchLabels: {app.kubernetes.io/instance: {{ .root.Release.Name }}, app.kubernetes.io/component: {{ .component }}-metrics}
+  endpoints:
+  - {{- include "dpuchain.metricsEndpoint" . | nindent 4 }}
+{{- end }}
