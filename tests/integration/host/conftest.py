@@ -240,6 +240,11 @@ class World:
         item = msgspec.convert({"metadata": meta, "spec": {"template": template, **spec}}, DPUServiceChain)
         await self.client.create(kinds.DPU_SERVICE_CHAIN, item)
 
+    async def set_mtu(self, mtu: int, name: str = "chain") -> None:
+        switches = [{"ports": [{"serviceInterface": {"matchLabels": {"port": "p0"}}}], "serviceMTU": mtu}]
+        patch = {"spec": {"template": {"spec": {"template": {"spec": {"switches": switches}}}}}}
+        await self.client.patch(kinds.DPU_SERVICE_CHAIN, self.key(name), patch)
+
     async def add_interface(self, name: str, spec: Mapping[str, Any] | None = None, **outer: Any) -> None:
         inner = {"interfaceType": "service", "service": {"serviceID": "example", "network": "mybrsfc", "interfaceName": name}}
         template = {"spec": {"template": {"spec": dict(spec or inner)}}}
