@@ -1,50 +1,31 @@
-"""The tutorial, done by the letter: each command of it in order in one shell, and what it says against what the tutorial shows."""
+"""A newcomer's path: each command of the README and then of the tutorial, in order, in one shell, by the letter.
+
+What a command says is held against what the document shows of it.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.e2e.conftest import Rack
+from tests.documents import Step, blocks
+from tests.e2e.conftest import Rack
 
-TUTORIAL = Path("docs/tutorial.md")
-MADE_BY_THE_TEST = ("make ", "export ")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCUMENTS = ("README.md", "docs/tutorial.md")
 PATIENCE_SECONDS = 30.0
 END = "the command has ended with status"
 VARIABLE = re.compile(r"veth\w+|0x[0-9a-f]{9,}|(?<!status )\b\d+(?:\.\d+)?\b|-[0-9a-f]{10}\b|(?<=pod example-service-)\w+")
 """What differs from one rack to the next: names of pods and their ports, cookies, numbers."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command, and the lines that the tutorial shows of what it says; dots stand for whatever."""
-
-    command: str
-    shown: tuple[str, ...]
-
-
-def steps(text: str) -> Iterator[Step]:
-    """All commands of the tutorial in order."""
-    for block in re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        lines = block.splitlines()
-        while lines:
-            command = [lines.pop(0).removeprefix("# ")]
-            while command[-1].endswith("\\") or ("<<END" in command[0] and command[-1] != "END"):
-                command.append(lines.pop(0))
-            shown = []
-            while lines and not lines[0].startswith("# "):
-                shown.append(lines.pop(0))
-            yield Step("\n".join(command), tuple(line for line in shown if line.strip() != "..."))
 
 
 def pattern(line: str) -> re.Pattern[str]:
@@ -63,7 +44,9 @@ def unlike(shown: tuple[str, ...], said: str) -> str | None:
 class Shell:
     """A shell in which one command after the other is run."""
 
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
+        # By Python's account of it: readline, which pytest loads, puts the terminal's width into the process' own environment.
+        environment = {**os.environ}
         self._process = subprocess.Popen(
             ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder
         )
@@ -83,31 +66,48 @@ class Shell:
     def close(self) -> None:
         """End it, and what it has started."""
         self.run("kill $(jobs -p)")
-        self._process.communicate(timeout=30)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+        self._process.stdout.close()
 
 
 @pytest.fixture
-def shell(rack: Rack, tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Shell]:
-    (tmp_path / "examples").symlink_to(pytestconfig.rootpath / "examples")
-    path = f"{Path(sys.executable).parent}:{rack.directory / 'bin'}:{os.environ['PATH']}"
-    shell = Shell({**os.environ, "PATH": path, "KUBECONFIG": str(rack.directory / "host.kubeconfig")}, tmp_path)
+def checkout(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """A folder with all that is in the root of this checkout, but a rack of its own."""
+    current = subprocess.run(["make", "--question", ".venv/installed"], cwd=pytestconfig.rootpath, check=False, stdout=subprocess.DEVNULL)
+    assert current.returncode == 0, (
+        "the virtual environment is older than the locks, and `make lab` would replace it under this test: `make bootstrap`"
+    )
+    with tempfile.TemporaryDirectory(prefix="dpuchain-newcomer-") as name:
+        folder = Path(name)
+        for entry in pytestconfig.rootpath.iterdir():
+            if entry.name != ".lab":
+                (folder / entry.name).symlink_to(entry)
+        try:
+            yield folder
+        finally:
+            subprocess.run(["make", "lab-down"], cwd=folder, check=True)
+
+
+@pytest.fixture
+def shell(checkout: Path) -> Iterator[Shell]:
+    shell = Shell(checkout)
     yield shell
     shell.close()
 
 
-def test_each_command_says_what_the_tutorial_shows(rack: Rack, shell: Shell, pytestconfig: pytest.Config) -> None:
-    example = str(pytestconfig.rootpath / "examples/01-bump-in-the-wire/chain.yaml")
-    rack.ok("host", "apply", "--filename", example)
-    rack.ok("host", "wait", "--for=condition=Ready", "dpuservicechain,dpuservice", "--all", "--timeout=90s")
-    for step in steps((pytestconfig.rootpath / TUTORIAL).read_text()):
-        if not step.command.startswith(MADE_BY_THE_TEST):
-            follow(shell, step)
-    rack.ok("host", "delete", "--filename", example, "--timeout=120s")
-    rack.ok("host", "delete", "secret/dpuchain-admission-certificates")
-    rack.ok("cluster-1", "wait", "--for=delete", "pod", "--all", "--timeout=60s")
+@pytest.mark.timeout(600)
+def test_each_command_says_what_the_documents_show(shell: Shell, checkout: Path) -> None:
+    for document in DOCUMENTS:
+        for block in blocks((checkout / document).read_text()):
+            for step in block.steps if block.reason is None else ():
+                follow(shell, step, checkout)
+    assert not Rack(checkout / ".lab").directory.exists()
 
 
-def follow(shell: Shell, step: Step) -> None:
+def follow(shell: Shell, step: Step, checkout: Path) -> None:
     """Run a command; again, as a person would who looks once more, until it says what is shown."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -115,6 +115,8 @@ def follow(shell: Shell, step: Step) -> None:
         missing = unlike(step.shown, said)
         if missing is None and (step.shown or not status):
             return
-        if time.monotonic() > deadline or not step.shown:
-            pytest.fail(f"# {step.command}\n{said}\nended with status {status}; not said: {missing}")
+        if time.monotonic() > deadline or not step.shown or step.command.startswith("make "):
+            rack = Rack(checkout / ".lab")
+            state = rack.state() if (rack.directory / "host.kubeconfig").exists() else "there is no rack"
+            pytest.fail(f"# {step.command}\n{said}\nended with status {status}; not said: {missing}\n{state}")
         time.sleep(0.5)
