@@ -1,4 +1,5 @@
 # The commands that people and CI run. Everything goes to .venv, .lab and ~/.cache/dpuchain; `make lab-down` and `make clean` undo it.
+SHELL := /bin/bash
 DPUS ?= 2
 CLUSTERS ?= 1
 DIRECTORY ?= .lab
@@ -11,12 +12,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements-bootstrap.lock requirements.lock pyproject.toml
 
-.PHONY: help lab lab-down bootstrap controlplane check test chaos faults bench fleet wheel image release release-check e2e-install locks clean
+.PHONY: help lab lab-down bootstrap controlplane check docs test chaos faults bench fleet wheel image release release-check e2e-install locks clean
 
 help:
 	@echo "make lab [DPUS=2] [CLUSTERS=1]   raise a rack of virtual DPUs and send a ping through the example's chain (root)"
 	@echo "make lab-down                    take the rack down"
 	@echo "make check                       lint, types, import law, size budgets, generated files"
+	@echo "make docs                        the documentation as a site, into site/; a broken link is an error"
 	@echo "make test                        every test (root)"
 	@echo "make e2e-install                 the charts and the image on a rack without anything of ours, by Helm (root)"
 	@echo "make chaos [SEED=0] [FIRST=1] [MINUTES=5]  random faults on a rack while frames pass, from the first on (root)"
@@ -58,6 +60,12 @@ check: .venv/installed
 	$(BIN)/python tools/dashboard.py --check
 	$(BIN)/python tools/stamp_version.py --check
 	$(BIN)/python -m dpuchain.flows.document | diff docs/pipeline.md - || { echo "docs/pipeline.md is not what dpuchain.flows.document writes"; exit 1; }
+	$(BIN)/python -m tools.reference --check
+	@$(MAKE) --silent docs
+
+# Links and anchors that lead nowhere, and pages without a place, are errors.
+docs: .venv/installed
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict 2>&1 | grep -v '^INFO' >&2; exit $${PIPESTATUS[0]}
 
 controlplane: bootstrap
 	@$(BIN)/dpuchain lab build
@@ -85,7 +93,7 @@ fleet: controlplane
 wheel: .venv/installed
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 
-image: controlplane
+image: bootstrap
 	@$(BIN)/python -m tools.build_image dist
 
 release: bootstrap

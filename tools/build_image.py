@@ -147,7 +147,7 @@ def _compile(root: Path, place: Path) -> None:
 
 
 def layer(root: Path, before: set[str]) -> bytes:
-    """A tar of what `root` has and the layers `before` it have not, in one order, with one time and root as owner. Adds to `before`."""
+    """A tar of what `root` has and the layers `before` it have not, in one order, of one time, with plain modes. Adds to `before`."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for path in sorted(root.rglob("*")):
@@ -156,6 +156,8 @@ def layer(root: Path, before: set[str]) -> bytes:
                 before.add(name)
                 entry = archive.gettarinfo(path, name)
                 entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = moment(), 0, 0, "", ""
+                if not entry.issym() and not entry.mode & 0o7000:  # /tmp keeps its sticky bit
+                    entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
                 with path.open("rb") if entry.isreg() else io.BytesIO() as content:
                     archive.addfile(entry, content)
     return buffer.getvalue()
@@ -210,7 +212,6 @@ def main() -> None:
         parser.error("name a DIRECTORY, or --root")
     if sys.version_info[:2] != (3, 11):
         sys.exit("the image's Python is 3.11, and modules are compiled for it: make PYTHON=python3.11 bootstrap")
-    os.umask(0o022)
     if options.root is None:
         target = image(options.directory, options.architecture)
         print(f"{target} ({target.stat().st_size / 1e6:.0f} MB)")

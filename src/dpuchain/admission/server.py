@@ -63,13 +63,17 @@ class Reviewer:
         resource = self._kinds.get((request.kind.group, request.kind.version, request.kind.kind))
         if resource is None:
             raise Malformed(f"kind {request.kind.kind} of {request.kind.group}/{request.kind.version} is not judged here")
+        named: dict[str, str] = {}
         try:
-            verdict = self._world.review(*objects(request, resource))
+            old, new = objects(request, resource)
+            item = new if new is not None else old
+            named = {"namespace": item.metadata.namespace, "name": item.metadata.name} if item is not None else {}
+            verdict = self._world.review(old, new)
         except Invalid as error:  # as it is for the controllers, which could not read it either
             verdict = Verdict(() if request.operation == "DELETE" else (str(error),))
         ADMISSION_REVIEWS.labels(resource.kind, "refused" if verdict.refusals else "warned" if verdict.warnings else "allowed").inc()
         for refusal in verdict.refusals:
-            _log.info("refused", kind=resource.kind, reason=refusal)
+            _log.info("refused", kind=resource.kind, **named, reason=refusal)
         return answer(request.uid, verdict)
 
 

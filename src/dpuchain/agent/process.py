@@ -106,6 +106,7 @@ async def run(client: Client, settings: Settings, doors: Doors = OF_THE_DPU) -> 
     for kind in REPAIRED:
         REPAIRS.labels(kind)
     for command in REQUIRED:
+        CNI_SECONDS.labels(command, "ok")
         CNI_SECONDS.labels(command, "refused")
     measures = Measures(objects, switch, openflow)
 

@@ -14,6 +14,7 @@ from dpuchain.api.kinds import EVENT
 from dpuchain.api.kubernetes import Event, EventSource, ObjectReference
 from dpuchain.api.meta import Object, ObjectMeta, key_of
 from dpuchain.api.resource import Resource
+from dpuchain.api.vocabulary import EventReason
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError, NotFound
 
@@ -31,7 +32,7 @@ class EventRecorder:
         self._written: OrderedDict[str, Event] = OrderedDict()
 
     async def record(
-        self, resource: Resource[Object], item: Object, kind: Literal["Normal", "Warning"], reason: str, message: str, now: datetime
+        self, resource: Resource[Object], item: Object, kind: Literal["Normal", "Warning"], reason: EventReason, message: str, now: datetime
     ) -> None:
         """Say of `item` that `reason` happened. The same once more raises the count of the Event that is there."""
         stem = item.metadata.name[:200].rstrip("-.")

@@ -58,6 +58,8 @@ def read(source: Path | Mapping[str, Any], context: str | None = None) -> Endpoi
     except (ConfigError, TypeError, ValueError, OSError) as error:
         raise InvalidKubeconfig(f"{where}: {error}; {REMEDY}") from error
     user = chosen.user
+    if "@" in chosen.cluster.server:  # each error names the server, so its name must be nothing that is to be kept secret
+        raise InvalidKubeconfig(f"{where}: server has a user or a password in its URL; give a token or a client certificate instead")
     if not chosen.cluster.server.startswith(("https://", "http://")):
         raise InvalidKubeconfig(f"{where}: server {chosen.cluster.server!r} is no URL, such as https://HOST:6443")
     if user is not None and (user.exec or user.auth_provider or user.username or user.password):

@@ -13,6 +13,7 @@ import pytest
 from dpuchain.api import kinds, names
 from dpuchain.kube.secrets import KUBECONFIG_KEY
 from dpuchain.runtime import clusters as dpu_clusters
+from dpuchain.runtime.metrics import exposition
 
 if TYPE_CHECKING:
     from tests.integration.host.conftest import Place, World
@@ -98,6 +99,10 @@ def broken_kubeconfigs(good: dict[str, Any]) -> dict[str, tuple[bytes, str]]:
         "odd clusters": (json.dumps({**good, "clusters": [SECRET]}).encode(), "kubeconfig"),
         "no context": (json.dumps({**good, "current-context": "other"}).encode(), "Context 'other' not found"),
         "bad certificate": (json.dumps({**good, "users": [certificate]}).encode(), "cannot be used"),
+        "password in the URL": (
+            json.dumps({**good, "clusters": [{"name": "south", "cluster": {"server": f"https://ann:{SECRET}@127.0.0.1"}}]}).encode(),
+            "server has a user or a password in its URL",
+        ),
         "helper program": (json.dumps({**good, "users": [helper]}).encode(), "exec or auth-provider plugin"),
         "file": (json.dumps({**good, "users": [file]}).encode(), "names a file (tokenFile)"),
     }
@@ -123,6 +128,7 @@ async def test_secret_that_is_wrong_is_named_until_it_is_right(world: World, cap
     logs = capsys.readouterr()
     assert "DPU cluster cannot be used" in logs.out
     assert SECRET not in logs.out + logs.err
+    assert SECRET not in (await exposition()).decode()
     events = (await world.client.list(kinds.EVENT, namespace=world.namespace)).items
     assert SECRET not in str(events)
 

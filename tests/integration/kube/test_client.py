@@ -261,17 +261,17 @@ async def test_the_same_event_again_is_counted_and_one_that_is_gone_is_made_agai
     item = await client.create(SECRET, secret(namespace, name))
     recorder = EventRecorder(client, "tests")
     for _ in range(3):
-        await recorder.record(SECRET, item, "Warning", "Reason", "m" * 2000, NOW)
+        await recorder.record(SECRET, item, "Warning", "Repaired", "m" * 2000, NOW)
     (found,) = (await client.list(EVENT, namespace=namespace)).items
     assert (found.count, found.involved_object.uid, found.source.component) == (3, item.metadata.uid, "tests")
     await client.delete(EVENT, key_of(found))
-    await recorder.record(SECRET, item, "Warning", "Reason", "m" * 2000, NOW)
-    assert await events_of(client, namespace) == [("Warning", "Reason", 4)]
+    await recorder.record(SECRET, item, "Warning", "Repaired", "m" * 2000, NOW)
+    assert await events_of(client, namespace) == [("Warning", "Repaired", 4)]
 
 
 async def test_an_event_that_cannot_be_written_hinders_nothing() -> None:
     async with Client.from_kubeconfig(KUBECONFIG, user_agent="tests") as client:
-        await EventRecorder(client, "tests").record(SECRET, secret("ns", "a"), "Normal", "Reason", "m", NOW)
+        await EventRecorder(client, "tests").record(SECRET, secret("ns", "a"), "Normal", "Repaired", "m", NOW)
 
 
 async def test_a_finalizer_holds_an_object_until_it_is_removed(client: Client, namespace: str) -> None:

@@ -80,11 +80,12 @@ def test_charts_are_packed_the_same_from_anywhere(tmp_path: Path) -> None:
 def test_layers_do_not_show_where_and_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     made = []
-    for place, names in (("here", ["a", "b"]), ("there", ["b", "a"])):
+    for place, names, mode in (("here", ["a", "b"], 0o644), ("there", ["b", "a"], 0o600)):
         root, seen = tmp_path / place, set[str]()
         root.mkdir()
         for name in names:
             (root / name).write_text(name)
+            (root / name).chmod(mode)
         (root / "link").symlink_to("a")
         first = build_image.layer(root, seen)
         (root / "c").write_text("c")
