@@ -22,7 +22,7 @@ help:
 	@echo "make test                        every test (root)"
 	@echo "make e2e-install                 the charts and the image on a rack without anything of ours, by Helm (root)"
 	@echo "make chaos [SEED=0] [FIRST=1] [MINUTES=5]  random faults on a rack while frames pass, from the first on (root)"
-	@echo "make faults [SEEDS=300]          random faults between controllers and an API server, once for each seed"
+	@echo "make faults [SEEDS=300] [SEED=0]  random faults between controllers and an API server, once for each seed"
 	@echo "make bench                       the figures, as a table and as JSON (root)"
 	@echo "make fleet [FLEET='--nodes 1000']  the figures of a simulated fleet beside those of a bare client"
 	@echo "make wheel, make image           build what is installed, into dist/"
@@ -82,7 +82,7 @@ chaos: controlplane
 	$(BIN)/python -m tests.chaos --seed $(SEED) --first $(FIRST) --minutes $(MINUTES)
 
 faults: controlplane
-	DPUCHAIN_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest tests/property/test_faults.py
+	DPUCHAIN_FAULT_SEED=$(SEED) DPUCHAIN_FAULT_SEEDS=$(SEEDS) $(BIN)/pytest tests/property/test_faults.py
 
 bench: controlplane
 	$(BIN)/python -m bench

@@ -52,6 +52,8 @@ SITE = Path("usr/lib/python3/dist-packages")
 HELM = Path("usr/bin/helm")
 ENTRYPOINT = ["/usr/bin/python3.11", "-m", "dpuchain"]
 NOBODY = 65532
+CHARTS = Path("usr/share/dpuchain/charts")
+"""Where the host controller finds the chart that it installs in DPU clusters."""
 TRIPLES = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 RECORD = f"""mkdir -p "$1/{DEBIAN}"
@@ -116,7 +118,8 @@ def dependencies(root: Path, architecture: str) -> None:
 
 
 def application(root: Path) -> None:
-    """Put our wheel in."""
+    """Put our wheel in, and the chart of DPU clusters."""
+    shutil.copytree(HERE / "deploy/charts/dpuchain-dpu", root / CHARTS / "dpuchain-dpu")
     with tempfile.TemporaryDirectory() as folder:
         uv = str(HERE / ".venv/bin/uv")
         environment = {"SOURCE_DATE_EPOCH": str(moment())}

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -20,7 +20,7 @@ from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.representors import Devices
 from dpuchain.agent.verdicts import Findings, evidence, missing_flows, unseen
 from dpuchain.api.interface import ServiceInterface
-from dpuchain.api.meta import ObjectKey
+from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.chain.ports import WantedPort, assign, dpf_id_of, is_left_behind
 from dpuchain.chain.resolve import NodeWorld, Resolution, resolve
 from dpuchain.flows.compile import ChainSwitches, compile_switches
@@ -29,6 +29,7 @@ from dpuchain.flows.identity import number_owners
 from dpuchain.flows.lease import leased, renewed
 from dpuchain.flows.model import FlowChanges, FlowState
 from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, ROUND, round_of
+from dpuchain.flows.predecessor import superseded
 from dpuchain.ovs.changes import PortChange
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import OvsError, Rejected, Unreachable
@@ -100,6 +101,8 @@ class Switch:
         self._flows_end = math.inf
         self._actual: FlowState | None = None
         self._desired: FlowState | None = None
+        self._others: frozenset[int] | None = None
+        """Cookies of all flows that the bridge had when we came to it; None if they have not been read yet."""
         self._doubts = 0
         self._wanted: Mapping[str, WantedPort] = {}
         self._numbers: dict[str, int] = {}
@@ -111,7 +114,7 @@ class Switch:
     def _forget(self) -> None:
         """The connection was made or lost: what the tables hold is not known, and that it is not what it was is nobody's doing."""
         self._doubt()
-        self._desired = None
+        self._desired = self._others = None
 
     def _doubt(self) -> None:
         """Somebody else has changed a table: what was read of it before, or is being read just now, is not sure any more."""
@@ -291,6 +294,8 @@ class Switch:
             return missing_flows(resolutions, actual, desired)
         renewing = lifetime is not None and (bool(changes) or self._renewals != renewals)
         changes = renewed(changes, desired) if renewing else changes
+        taken = superseded(self._programmed(resolutions, desired), await self._cookies())
+        changes = replace(changes, flush=(*changes.flush, *taken))
         self._actual, self._desired = None, desired  # until it is known how the change ended
         refusal = ""
         try:
@@ -305,9 +310,24 @@ class Switch:
             if renewing or lifetime is None:
                 self._note_renewal(renewals, lifetime)
             self._note_repairs(harm, _chains_of(changes, resolutions))
+            if taken:
+                _log.info("took over from DPF", chains=len(taken))
+                self._others = await self._cookies() - {flush.cookie for flush in taken}
         if self._doubts == doubts:
             self._actual = after
         return missing_flows(resolutions, after, desired, refusal)
+
+    async def _cookies(self) -> frozenset[int]:
+        """What flows there are, whoever made them: read once, since DPF's controller is not to run beside us."""
+        if self._others is None:
+            self._others = frozenset(counted.flow.cookie for counted in await self._openflow.read_counted())
+        return self._others
+
+    def _programmed(self, resolutions: Mapping[ObjectKey, Resolution], desired: FlowState) -> list[ObjectKey]:
+        """The chains that have flows of ours, and those that are to have none any more."""
+        owners = {COOKIE["owner"].read(flow.cookie) for flow in desired.flows}
+        deleted = [key_of(chain) for chain in self._objects.chains if chain.metadata.deletion_timestamp is not None]
+        return [*deleted, *(key for key, number in number_owners(resolutions).items() if number in owners)]
 
     def _note_repairs(self, counts: Mapping[str, int], subjects: Collection[Subject]) -> None:
         """Remember that others' changes have been undone: all of a kind that a pass finds are one occasion, however many."""

@@ -41,6 +41,8 @@ RESTART_TURN_ANNOTATION = "dpuchain.dpu.nvidia.com/restart-turn"
 RESTARTING_ANNOTATION = "dpuchain.dpu.nvidia.com/restarting-since"
 # Ours, on pods: the service passes frames of any Ethertype on, those of a live trace among them.
 PASSES_PROBES_ANNOTATION = "dpuchain.dpu.nvidia.com/passes-probes"
+# Ours, on a DPUCluster: "false" keeps the host controller from installing, upgrading or removing the chart of DPU clusters there.
+INSTALL_ANNOTATION = "dpuchain.dpu.nvidia.com/install"
 TEMPLATE_DIGEST_ANNOTATION = "dpuchain.dpu.nvidia.com/template-digest"
 # Ours: the W3C traceparent of the write that made an object what it is. It says nothing of the object: no comparison may see it.
 TRACEPARENT_ANNOTATION = "dpuchain.dpu.nvidia.com/traceparent"

@@ -66,11 +66,15 @@ REASONS: Mapping[str, str] = {
 
 EventReason = Literal[
     "DeprecatedField",
+    "Installed",
     "InvalidSetting",
+    "NotInstalled",
     "NotReady",
     "Ready",
     "Repaired",
+    "RolledBack",
     "ServiceMTUChanged",
+    "Upgraded",
 ]
 """The reasons of Events: what cannot be said otherwise cannot be recorded."""
 
@@ -85,7 +89,9 @@ class Occasion(NamedTuple):
 
 EVENTS: Mapping[EventReason, Occasion] = {
     "DeprecatedField": Occasion("Warning", "DPUServiceChain, DPUServiceInterface", "A field is set that has been replaced by another."),
+    "Installed": Occasion("Normal", "DPUCluster", "The host controller has installed the chart dpuchain-dpu there."),
     "InvalidSetting": Occasion("Warning", "DPFOperatorConfig", "A setting cannot be used; what was known before goes on."),
+    "NotInstalled": Occasion("Warning", "DPUCluster", "The chart dpuchain-dpu is not installed or upgraded there; why, is in the message."),
     "NotReady": Occasion("Warning", "all", "The object was Ready and is not any more; why, is in the message."),
     "Ready": Occasion("Normal", "all", "The object was not Ready, and is."),
     "Repaired": Occasion(
@@ -93,10 +99,13 @@ EVENTS: Mapping[EventReason, Occasion] = {
         "ServiceChain, ServiceInterface, Pod",
         "Somebody else changed or removed flows or a port; they have been put right. At most one in ten minutes for each object.",
     ),
+    "RolledBack": Occasion("Normal", "DPUCluster", "The chart dpuchain-dpu there was newer than the host controller, and was taken back."),
     "ServiceMTUChanged": Occasion("Normal", "Pod", "The pod was evicted, since the MTU of its interfaces is no longer that of its chain."),
+    "Upgraded": Occasion("Normal", "DPUCluster", "The chart dpuchain-dpu there was older, had other values, or was changed by somebody."),
 }
 
 ANNOTATIONS: Mapping[str, tuple[str, str]] = {
+    names.INSTALL_ANNOTATION: ("DPUCluster", "`false`: the host controller does nothing about the chart dpuchain-dpu there."),
     names.MAX_UNAVAILABLE_ANNOTATION: (
         "template of a DPUServiceChain",
         "How many nodes may be without their service at a time while pods restart for a new serviceMTU: a number or a percentage.",

@@ -19,7 +19,7 @@ from dpuchain.chain.problems import Problem, Ref, ref
 
 @dataclass(frozen=True)
 class Release:
-    """A Helm release: what is installed, from where, with which values."""
+    """A Helm release: what is installed, from where, with which values. Without `repo_url`, `chart` is a folder of this machine."""
 
     name: str
     namespace: str

@@ -22,6 +22,7 @@ COMMANDS = {
     "lab": "Raise, use and take down a rack of virtual DPUs on this machine.",
     "plan": "Tell what applying, or deleting, manifests would do.",
     "trace": "Tell where a frame goes that comes in by an interface of a DPU, hop by hop.",
+    "uninstall": "Remove what our processes have made themselves, as the chart does when it is uninstalled.",
 }
 """Each command, with what `dpuchain --help` says of it; the module of the same name holds it as `command`."""
 

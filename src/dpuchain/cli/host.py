@@ -8,6 +8,7 @@ import click
 
 from dpuchain.cli import options
 from dpuchain.host.helm import Helm
+from dpuchain.host.installation import package
 from dpuchain.host.process import run
 from dpuchain.runtime.endpoints import Endpoints
 
@@ -33,12 +34,30 @@ def _mirrors(context: click.Context, parameter: click.Parameter, values: tuple[s
     metavar="URL=MIRROR",
     help="Fetch the charts of one repository from another place; may be given several times.",
 )
+@click.option(
+    "--dpu-chart",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the chart dpuchain-dpu, which is installed in every DPU cluster; none is if this is absent.",
+)
+@click.option("--dpu-values", type=click.Path(path_type=Path, dir_okay=False), help="File with the values that it is installed with.")
 @options.leader_elect
 @options.common
 def command(
-    helm: str, mirrors: dict[str, str], endpoints: Endpoints, kubeconfig: Path | None, log_level: str, *, leader_elect: bool
+    helm: str,
+    mirrors: dict[str, str],
+    endpoints: Endpoints,
+    kubeconfig: Path | None,
+    log_level: str,
+    *,
+    leader_elect: bool,
+    **dpu: Path | None,
 ) -> None:
     """Carry chains, interfaces and services from the host cluster to the DPU clusters."""
     client = options.client(kubeconfig, "host")
+    try:
+        brought = package(dpu["dpu_chart"], dpu["dpu_values"]) if dpu["dpu_chart"] is not None else None
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    identity = options.identity(leader_elect)
     traced = {"service.name": "dpuchain-host"}
-    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), endpoints, options.identity(leader_elect)), log_level, traced)
+    options.run(lambda: run(client, Helm(helm, mirrors, kubeconfig), endpoints, identity, brought), log_level, traced)

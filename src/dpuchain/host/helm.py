@@ -58,7 +58,9 @@ class Helm:
     async def install(self, access: Access, release: Release, labels: Mapping[str, str]) -> None:
         """Install or upgrade a release; it has `labels` on its record afterwards. HelmError if that is not possible."""
         repository = self._mirrors.get(release.repo_url.rstrip("/"), release.repo_url)
-        if repository.startswith("oci://"):
+        if not repository:
+            chart = [release.chart]
+        elif repository.startswith("oci://"):
             chart = [f"{repository.rstrip('/')}/{release.chart}" if release.chart else repository]
         else:
             chart = [release.chart, "--repo", repository]
@@ -67,7 +69,7 @@ class Helm:
         options = ["--version", release.version, *where, "--labels", marks, "--values", "-", "--history-max", "3"]
         command = ["upgrade", "--install", release.name, *chart, *options]
         secrets = {*_credentials(access), *_passwords(release.repo_url, repository)}
-        async with self._turns.take(access, repository):
+        async with self._turns.take(access, *([repository] if repository else [])):
             said = await self._run(access, command, msgspec.json.encode(release.values))
         if said is None:
             return

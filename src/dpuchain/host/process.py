@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_NAMESPACE
+from dpuchain.chain.installation import Package
 from dpuchain.host.delivery import Source
 from dpuchain.host.helm import Helm
+from dpuchain.host.installation import InstallationLoop
 from dpuchain.host.kinds import CHAINS, INTERFACES
 from dpuchain.host.loops import ProjectedLoops, ServiceLoop
 from dpuchain.host.members import Members, cluster_health
@@ -30,8 +32,11 @@ from dpuchain.runtime.readings import conditions, leading, readiness
 LEASE = ObjectKey(OPERATOR_NAMESPACE, "dpuchain-host")
 
 
-async def run(client: Client, helm: Helm, endpoints: Endpoints, identity: str | None) -> None:
-    """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost."""
+async def run(client: Client, helm: Helm, endpoints: Endpoints, identity: str | None, package: Package | None = None) -> None:
+    """Work until cancelled; with an `identity`, only while it holds the Lease. Raises LeadershipLost.
+
+    `package` is what is installed in every DPU cluster; None: nothing is.
+    """
     objects = HostObjects.of(client)
     checks = {"api": lambda: objects.problem}
     own = client.apart()
@@ -46,15 +51,20 @@ async def run(client: Client, helm: Helm, endpoints: Endpoints, identity: str | 
     async with client, own, published(endpoints, client, checks, read), asyncio.TaskGroup() as group:
         caches = [group.create_task(cache.run()) for cache in objects]
         if election is None:
-            await _work(client, objects, helm, members.append)
+            await _work(client, objects, helm, package, members.append)
         else:
-            await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, members.append, election.fence))
+            await election.lead(lambda: _work(client.fenced(election.fence), objects, helm, package, members.append, election.fence))
         for cache in caches:
             cache.cancel()
 
 
 async def _work(
-    client: Client, objects: HostObjects, helm: Helm, connected: Callable[[Members], None], fence: Fence = lambda: None
+    client: Client,
+    objects: HostObjects,
+    helm: Helm,
+    package: Package | None,
+    connected: Callable[[Members], None],
+    fence: Fence = lambda: None,
 ) -> None:
     await objects.synced()
     clock = SystemClock()
@@ -72,6 +82,9 @@ async def _work(
     turns.subscribe(chains.look)
     for loop in (chains, interfaces, services, turns, settings):
         members.subscribe(loop.joined, loop.cluster_changed, loop.look_at_all)
+    if package is not None:
+        installation = InstallationLoop(client, objects.clusters, helm, package, identity, clock)
+        members.subscribe(installation.joined, installation.cluster_changed, lambda: None)
     objects.configs.subscribe(lambda _: chains.look_at_all())
     objects.configs.subscribe(lambda _: settings.look_at_all())
     async with asyncio.TaskGroup() as group:

@@ -45,15 +45,15 @@ async def rights(chart: str, toolchain: Toolchain, version: str, environment: Ma
 
 
 @contextlib.asynccontextmanager
-async def serve(directory: Path) -> AsyncIterator[str]:
-    """Serve the files of a directory on a free port of the loopback address; yields the URL."""
+async def serve(directory: Path, address: str = "127.0.0.1") -> AsyncIterator[str]:
+    """Serve the files of a directory on a free port of an address of this machine; yields the URL."""
     application = web.Application()
     application.router.add_static("/", directory)
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, address, 0).start()
+        yield f"http://{address}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 

@@ -220,6 +220,7 @@ class Cluster:
             "--kubelet-preferred-address-types=InternalIP",  # `kubectl logs` and `exec` find the kubelets by it
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
+            "--enable-aggregator-routing=true",  # webhooks are called at their pods' own addresses: there is no kube-proxy
             "--endpoint-reconciler-type=none",  # it would refuse a loopback address, and nothing here uses the kubernetes Service
             "--shutdown-delay-duration=0s",
             f"--audit-policy-file={policy}",

@@ -32,8 +32,13 @@ class Identity:
         """The bridge's end of DPU `number`'s management link; a device name has at most 15 characters."""
         return f"dpum{number}-{self.digits}"
 
+    @property
+    def server_link(self) -> str:
+        """The bridge's end of the server's management link."""
+        return f"server-{self.digits}"
+
     def namespace(self, name: str) -> str:
-        """The network namespace of a DPU, a host or the fabric."""
+        """The network namespace of a DPU, a host, the server or the fabric."""
         return f"{self.namespace_prefix}{name}"
 
     @property

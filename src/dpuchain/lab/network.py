@@ -4,6 +4,7 @@
  root namespace                    DPU namespace                          host namespace
  management bridge ── eth0         p0 ──┐ (br-sfc) ┌── pf0hpf ─────────── pf0  198.51.100.N
  SUBNET.1             SUBNET.10+N       │          │
+                      server namespace, of a bare rack: eth0, a bridge, SUBNET.2, and its pods, SUBNET.128 and on
                                    fabric namespace: kernel bridge of all uplinks, 198.51.100.254
 ```
 """
@@ -36,6 +37,7 @@ MOST_DPUS = 99
 HARDWARE = ("eth0", "p0", "pf0hpf")
 """The devices that a DPU has by itself."""
 FABRIC = "fabric"
+SERVER = "server"
 FABRIC_ADDRESS = HOSTS[254]
 """Of the fabric itself, so that a host alone has somebody to speak with."""
 LOCK = Path("/run/lock/dpuchain-lab")
@@ -61,6 +63,16 @@ class Network:
     def dpu_address(self, number: int) -> str:
         """Return the management address of DPU `number`, from 1."""
         return str(self._management(10 + number))
+
+    @property
+    def server_address(self) -> str:
+        """The management address of the server."""
+        return str(self._management(2))
+
+    @property
+    def pods(self) -> IPv4Network:
+        """The part of the management network that the server's pods have; DPUs have the other."""
+        return IPv4Network(f"{self._management(128)}/25")
 
     async def create(self) -> None:
         """Make the management bridge on a free subnet and the fabric. Raises `LabError`."""
@@ -96,6 +108,26 @@ class Network:
             ip(f"link set dpu-{number} master fabric up", namespace=fabric),
         )
         await asyncio.gather(_send_checksums(host, "pf0"), _send_checksums(fabric, f"dpu-{number}"))
+
+    async def attach_server(self) -> None:
+        """Make the namespace of the server, whose eth0 is a bridge that its pods' devices may be put on."""
+        names, server = self.identity, self.identity.namespace(SERVER)
+        await self._add_namespace(server)
+        await ip(
+            f"link add {names.server_link} type veth peer name uplink netns {server}",
+            f"link set {names.server_link} master {names.bridge} up",
+        )
+        prefix = self.subnet.prefixlen if self.subnet else 24
+        await ip(
+            "link add eth0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            "link set uplink master eth0 up",
+            f"address add {self.server_address}/{prefix} dev eth0",
+            "link set eth0 up",
+            namespace=server,
+        )
+        # Pods reach the service `kubernetes` through it, on the network that the API server is in: nobody is to be told of a shorter way.
+        for device in ("all", "eth0"):
+            await inside(server, "sh", "-c", f"echo 0 >/proc/sys/net/ipv4/conf/{device}/send_redirects")
 
     async def reboot(self, number: int) -> None:
         """Make the namespace of DPU `number` anew: the devices that the hardware has come back with nothing on them, all others are gone.

@@ -1,4 +1,4 @@
-"""The configuration files of a DPU's containerd, kubelet and CNI, as values."""
+"""The configuration files of a machine's containerd, kubelet and CNI, as values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dpuchain.lab import containers
 from dpuchain.lab.images import IMAGE
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network
     from pathlib import Path
 
 CNI_VERSION = "1.0.0"
@@ -100,6 +101,14 @@ def default_network(directory: Path, number: int) -> dict[str, Any]:
         "dataDir": str(directory / "cni" / "ipam"),
     }
     return {"cniVersion": CNI_VERSION, "name": "default", "type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}
+
+
+def bridged_network(directory: Path, subnet: IPv4Network, pods: IPv4Network, gateway: str) -> dict[str, Any]:
+    """Return the network that every pod of the server gets: addresses of the management network, on the server's own bridge."""
+    span = {"subnet": str(subnet), "rangeStart": str(pods[0]), "rangeEnd": str(pods[-2]), "gateway": gateway}
+    ipam = {"type": "host-local", "ranges": [[span]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": str(directory / "cni" / "ipam")}
+    plugin = {"type": "bridge", "bridge": "eth0", "ipam": ipam}
+    return {"cniVersion": CNI_VERSION, "name": "default", "plugins": [plugin]}
 
 
 def multus(directory: Path, kubeconfig: Path) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpuchain.lab.cgroups import ControlGroup
-from dpuchain.lab.dpu import DEBIAN_PLUGINS
 from dpuchain.lab.errors import LabError
 from dpuchain.lab.images import BUSYBOX
+from dpuchain.lab.machine import DEBIAN_PLUGINS
 from dpuchain.lab.toolchain import cache_directory
 
 if TYPE_CHECKING:

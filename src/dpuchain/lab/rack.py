@@ -13,8 +13,10 @@ from dpuchain.lab.errors import LabError
 from dpuchain.lab.images import write_image
 from dpuchain.lab.kubectl import Kubectl
 from dpuchain.lab.layout import HOST, Layout, Shape
-from dpuchain.lab.network import Network
+from dpuchain.lab.machine import Machine
+from dpuchain.lab.network import SERVER, Network
 from dpuchain.lab.operators import Operators
+from dpuchain.lab.server import Server
 from dpuchain.lab.toolchain import GROUPS, Toolchain
 from dpuchain.lab.tools import write_tools
 
@@ -37,7 +39,8 @@ class Rack:
     `build` raises everything that is not ours, `operate` starts dpuchain, `until_ready` waits for both. Nothing takes it all down in good
     order, since nothing of it is worth keeping: `remains.remove` ends and removes whatever carries the rack's identity.
 
-    The DPU clusters of a `bare` rack have nothing of ours, and its DPUs no CNI plugin of ours: that is for our chart to bring.
+    A `bare` rack has nothing of ours, neither kinds nor processes nor a CNI plugin: that is for our charts to bring. Its host cluster has
+    a server for pods, and is told of DPU clusters by `register` when it knows their kind.
     """
 
     def __init__(self, layout: Layout, shape: Shape, toolchain: Toolchain, report: Report = lambda _: None, *, bare: bool = False) -> None:
@@ -46,6 +49,7 @@ class Rack:
         self.network = Network(layout.identity)
         self.clusters: dict[str, Cluster] = {}
         self.dpus: list[Dpu] = []
+        self.server: Server | None = None
         self.operators: Operators | None = None
         self._toolchain = toolchain
         self._report = report
@@ -61,11 +65,20 @@ class Rack:
         """All that run for the rack, those first that others stand on."""
         ours = self.operators.processes if self.operators else []
         clusters = (process for cluster in self.clusters.values() for process in cluster.processes)
-        return [*clusters, *(process for dpu in self.dpus for process in dpu.processes), *ours]
+        machines = (process for machine in self.machines for process in machine.processes)
+        return [*clusters, *machines, *ours]
+
+    @property
+    def machines(self) -> list[Machine]:
+        """All that have a kubelet."""
+        return [*self.dpus, *([self.server] if self.server is not None else [])]
 
     def cluster_of(self, dpu: Dpu) -> Cluster:
         """Return the cluster that a DPU is a node of."""
         return self.clusters[self.shape.cluster_of(dpu.number)]
+
+    def _cluster_of(self, machine: Machine) -> str:
+        return self.cluster_of(machine).name if isinstance(machine, Dpu) else HOST
 
     def kubectl(self, cluster: str) -> Kubectl:
         """Return kubectl for the administrator of a cluster."""
@@ -81,7 +94,10 @@ class Rack:
         image = asyncio.create_task(asyncio.to_thread(write_image, self._image))
         async with asyncio.TaskGroup() as group:
             prepared = {name: group.create_task(self._prepare(name)) for name in self.clusters}
-            group.create_task(self._register(prepared))
+            if self._bare:
+                group.create_task(self._join_server(image, prepared[HOST]))
+            else:
+                group.create_task(self._register(prepared))
             for dpu in self.dpus:
                 group.create_task(self._join(dpu, image, prepared[self.cluster_of(dpu).name]))
             group.create_task(charts.package(self._charts, self._toolchain, self._helm))
@@ -95,7 +111,7 @@ class Rack:
         """Wait until each DPU is a Ready node and each of our processes is ready. Raises `ProcessDied` if anything ends meanwhile."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.guard(self.host.until_ready()))
-            for name in self.shape.cluster_names:
+            for name in self.clusters:
                 group.create_task(self.guard(self._nodes_ready(name)))
             if self.operators:
                 group.create_task(self.guard(self.operators.until_ready()))
@@ -170,16 +186,19 @@ class Rack:
             namespace = identity.namespace(name)
             dpu = Dpu(number, self.layout.part(name), namespace, self.network.dpu_address(number), self._toolchain, identity.cgroup)
             self.dpus.append(dpu)
+        if self._bare:
+            self.server = Server(self.layout.part(SERVER), self.network, self._toolchain)
 
     async def _prepare(self, name: str) -> None:
         """Start a cluster and give it our kinds; when this is done its kinds can be used."""
         cluster, is_host = self.clusters[name], name == HOST
-        await cluster.start(controller_manager=True, scheduler=not is_host)
+        await cluster.start(controller_manager=True, scheduler=self._bare or not is_host)
         cluster.write_kubeconfig(self.layout.kubeconfig(name), "admin", (ADMINISTRATORS,))
         self._report(f"{name}: API server is ready")
         kubectl = self.kubectl(name)
-        if self._bare and not is_host:
-            await kubectl.apply([manifests.network_attachment_definition()])
+        if self._bare:
+            if not is_host:
+                await kubectl.apply([manifests.network_attachment_definition()])
             return
         definitions = manifests.host_definitions() if is_host else manifests.dpu_definitions()
         await kubectl.apply(definitions)
@@ -189,8 +208,11 @@ class Rack:
         await kubectl("apply", "--server-side", "--field-manager=dpuchain-lab", "--filename=-", stdin=rights.encode())
 
     async def _register(self, prepared: dict[str, asyncio.Task[None]]) -> None:
-        """Tell the host cluster of the DPU clusters, with the rights of an administrator there as DPF does."""
         await asyncio.gather(*prepared.values())
+        await self.register()
+
+    async def register(self) -> None:
+        """Tell the host cluster of the DPU clusters, with the rights of an administrator there as DPF does."""
         objects = []
         for name in self.shape.cluster_names:
             connection = self.clusters[name].connection("dpuchain-host", (ADMINISTRATORS,))
@@ -209,9 +231,20 @@ class Rack:
         if not prepared.cancelled() and not prepared.exception():
             await dpu.join(self.cluster_of(dpu), bare=self._bare)
 
+    async def _join_server(self, image: asyncio.Task[None], prepared: asyncio.Task[None]) -> None:
+        assert self.server is not None, "has been planned"
+        await self.network.attach_server()
+        await image
+        await self.server.start(self._image)
+        await asyncio.wait([prepared])
+        if not prepared.cancelled() and not prepared.exception():
+            await self.server.join(self.host)
+
     async def _nodes_ready(self, cluster: str) -> None:
         await self.clusters[cluster].until_ready()
-        nodes = [f"node/dpu-{number}" for number in self.shape.members(cluster)]
+        nodes = [f"node/{machine.name}" for machine in self.machines if self._cluster_of(machine) == cluster]
+        if not nodes:
+            return
         timeout = f"--timeout={NODE_TIMEOUT:.0f}s"
         kubectl = self.kubectl(cluster)
         try:
@@ -219,8 +252,8 @@ class Rack:
             await asyncio.gather(*(kubectl("wait", "--for=create", node, timeout, timeout=NODE_TIMEOUT + 10) for node in nodes))
             await kubectl("wait", "--for=condition=Ready", *nodes, timeout, timeout=NODE_TIMEOUT + 10)
         except LabError as error:
-            remedy = f"look into {self.layout.directory}/dpu-*/kubelet.log"
-            raise LabError(f"the DPUs of {cluster} are not Ready: {error}", remedy) from None
+            remedy = f"look into {self.layout.directory}/*/kubelet.log"
+            raise LabError(f"the nodes of {cluster} are not Ready: {error}", remedy) from None
         self._report(f"{cluster}: {', '.join(nodes)} Ready")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dpuchain.lab import containers
 from dpuchain.lab.cgroups import ControlGroup
-from dpuchain.lab.network import Network
+from dpuchain.lab.network import SERVER, Network
 
 if TYPE_CHECKING:
     from dpuchain.lab.layout import Layout
@@ -17,8 +17,8 @@ async def end(layout: Layout) -> None:
     """Kill all processes of the rack, the supervisor included, and remove its network and control groups; its files stay."""
     group = ControlGroup(layout.identity.cgroup)
     await asyncio.to_thread(group.kill)
-    for dpu in layout.directory.glob("dpu-*/"):
-        await asyncio.to_thread(containers.end, dpu)
+    for machine in (*layout.directory.glob("dpu-*/"), layout.directory / SERVER):
+        await asyncio.to_thread(containers.end, machine)
     await Network(layout.identity).remove()
     group.remove()
 

@@ -109,7 +109,7 @@ class DpuClusters(Generic[C]):
     def _cluster_changed(self, change: Change[DPUCluster]) -> None:
         old, new = change.old, change.new
         if old is not None and new is not None and (old.metadata.uid, old.spec.kubeconfig) == (new.metadata.uid, new.spec.kubeconfig):
-            if old.metadata.labels != new.metadata.labels or old.metadata.deletion_timestamp != new.metadata.deletion_timestamp:
+            if _marks(old) != _marks(new):
                 self._tell(old, new)
             return
         task = self._tasks.pop(change.key, None)
@@ -209,3 +209,9 @@ class DpuClusters(Generic[C]):
     def _tell(self, before: DPUCluster | None, after: DPUCluster | None) -> None:
         for callback in self._changed:
             callback(before, after)
+
+
+def _marks(cluster: DPUCluster) -> tuple[object, ...]:
+    """What of a DPUCluster matters to anybody, besides how it is reached."""
+    meta = cluster.metadata
+    return meta.labels, meta.annotations, meta.deletion_timestamp

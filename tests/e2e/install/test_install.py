@@ -11,140 +11,229 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from dpuchain.api.names import OPERATOR_NAMESPACE
-from dpuchain.lab import charts, remains
+from dpuchain.lab import charts, manifests, remains
 from dpuchain.lab.errors import LabError
-from dpuchain.lab.layout import Layout, Shape
-from dpuchain.lab.operators import Operators
+from dpuchain.lab.layout import HOST, Layout, Shape
 from dpuchain.lab.process import run
 from dpuchain.lab.rack import Rack
 from dpuchain.lab.toolchain import Toolchain
+from tests.e2e.install.later import VERSION, write_images
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 EXAMPLE = "examples/01-bump-in-the-wire/chain.yaml"
 CLUSTER = "cluster-1"
-VALUES = {
-    "image.pullPolicy": "Never",
-    "controller.replicas": "1",
-    "agent.cniBinaries": "/run/cni",
-    "agent.python": sys.executable,
-}
+IMAGE = "docker.io/dpuchain/dpuchain"
+NAMESPACE = f"--namespace={OPERATOR_NAMESPACE}"
+OWNED = (
+    *("deployments", "daemonsets", "replicasets", "pods", "jobs", "services", "configmaps", "secrets", "serviceaccounts", "leases"),
+    *("roles", "rolebindings", "clusterroles", "clusterrolebindings", "poddisruptionbudgets", "networkpolicies"),
+    *("flowschemas", "prioritylevelconfigurations", "validatingwebhookconfigurations"),
+    *("validatingadmissionpolicies", "validatingadmissionpolicybindings"),
+)
+"""The kinds of all that Helm or we could leave, the definitions aside."""
+KUBECONFIG = f"Secret {OPERATOR_NAMESPACE}/{CLUSTER}-admin-kubeconfig"
+"""The rack's, of its DPU cluster."""
 
 
 class Installation:
-    """A rack, and Helm and kubectl for its DPU cluster."""
+    """A rack, and Helm and kubectl for its clusters."""
 
-    def __init__(self, rack: Rack, directory: Path) -> None:
+    def __init__(self, rack: Rack, directory: Path, mirror: str) -> None:
         self.rack = rack
         self.directory = directory
-        self.kubectl = rack.kubectl(CLUSTER)
-        self.host = rack.kubectl("host")
+        self.dpus = rack.kubectl(CLUSTER)
+        self.host = rack.kubectl(HOST)
+        values = {
+            "image": {"pullPolicy": "Never"},
+            "host": {"replicas": 1, "chartMirrors": {charts.REPOSITORY: mirror}},
+            "admission": {"replicas": 1},
+            "dpu": {"values": {"controller": {"replicas": 1}, "agent": {"cniBinaries": "/run/cni", "python": sys.executable}}},
+        }
+        self.values = directory / "values.json"
+        self.values.write_text(json.dumps(values))
 
     async def helm(self, *arguments: str) -> str:
-        """Helm in the DPU cluster."""
+        """Helm in the host cluster."""
         environment = charts.helm_environment(self.directory / "helm")
-        kubeconfig = f"--kubeconfig={self.rack.clusters[CLUSTER].kubeconfig}"
-        program = str(self.rack.layout.tools / "helm")
-        return await run(program, *arguments, kubeconfig, f"--namespace={OPERATOR_NAMESPACE}", environment=environment, timeout=180)
+        kubeconfig = f"--kubeconfig={self.rack.host.kubeconfig}"
+        return await run(str(self.rack.layout.tools / "helm"), *arguments, kubeconfig, NAMESPACE, environment=environment, timeout=300)
 
-    async def deploy(self, chart: str, *values: str) -> None:
-        """Install or upgrade, and wait until every pod is ready."""
-        options = [f"--set={name}={value}" for name, value in VALUES.items()] + [f"--set={value}" for value in values]
-        await self.helm("upgrade", "--install", "dpuchain-dpu", chart, "--wait", "--timeout=120s", *options)
+    async def package(self, *version: str) -> str:
+        """The chart of the host cluster, as an artifact."""
+        folder = self.directory / f"chart{len(version)}"
+        await self.helm("package", str(charts.OURS / "dpuchain"), f"--destination={folder}", *version)
+        (chart,) = folder.glob("*.tgz")
+        return str(chart)
+
+    async def deploy(self, chart: str) -> None:
+        """Install or upgrade, and wait until every pod of the host cluster is ready."""
+        await self.helm("upgrade", "--install", "dpuchain", chart, f"--values={self.values}", "--wait", "--timeout=280s")
+
+    async def rolled_out(self, version: str) -> None:
+        """Wait until the DPU cluster has our chart in a version, and all its pods are of it."""
+        labelled = f"--for=jsonpath={{.metadata.labels.app\\.kubernetes\\.io/version}}={version}"
+        for what in ("deployment/dpuchain-dpu", "daemonset/dpuchain-agent"):
+            await self.dpus("wait", "--for=create", what, NAMESPACE, "--timeout=280s", timeout=300)
+            await self.dpus("wait", labelled, what, NAMESPACE, "--timeout=280s", timeout=300)
+            await self.dpus("rollout", "status", what, NAMESPACE, "--timeout=280s", timeout=300)
+
+    async def told(self) -> list[str]:
+        """The reasons of the Events about the DPU cluster, in the order in which they were written first."""
+        events = await self.host.items("events", namespace=OPERATOR_NAMESPACE)
+        mine = [event for event in events if event["involvedObject"]["kind"] == "DPUCluster"]
+        return [event["reason"] for event in sorted(mine, key=lambda event: event["metadata"]["creationTimestamp"])]
+
+    async def owned(self) -> set[str]:
+        """Everything in the clusters that Helm or we could have left."""
+        found = set()
+        for name, kubectl in (("host", self.host), ("DPU", self.dpus)):
+            listing = json.loads(await kubectl("get", ",".join(OWNED), "--all-namespaces", "--output=json"))
+            for item in listing["items"]:
+                meta = item["metadata"]
+                found.add(f"{name} cluster: {item['kind']} {meta.get('namespace', '')}/{meta['name']}")
+        return found
 
     async def log(self) -> str:
         """What a failure is explained by."""
         parts = []
-        for question in (
+        questions = (
             ("get", "pods", "--all-namespaces", "--output=wide"),
             ("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
-            (
-                "logs",
-                f"--namespace={OPERATOR_NAMESPACE}",
-                "--selector=app.kubernetes.io/name=dpuchain-dpu",
-                "--all-containers",
-                "--tail=40",
-            ),
+            ("get", "dpuservicechains,dpuservices,dpuserviceinterfaces", "--all-namespaces", "--output=yaml"),
             ("get", "serviceinterfaces,servicechains", "--all-namespaces", "--output=yaml"),
-        ):
-            try:
-                parts.append(await self.kubectl(*question))
-            except LabError as error:
-                parts.append(str(error))
+            *(
+                ("logs", NAMESPACE, f"--selector=app.kubernetes.io/name={name}", "--all-containers", "--tail=60")
+                for name in ("dpuchain", "dpuchain-dpu")
+            ),
+        )
+        for kubectl in (self.host, self.dpus):
+            for question in questions:
+                try:
+                    parts.append(await kubectl(*question))
+                except LabError as error:
+                    parts.append(str(error))
         return "\n".join(parts)
 
 
+def version() -> str:
+    """That of the artifacts."""
+    found: str = yaml.safe_load((charts.OURS / "dpuchain" / "Chart.yaml").read_text())["version"]
+    return found
+
+
 @pytest.fixture(scope="module")
-def image() -> Iterator[Path]:
-    """The image, built as `make image` does."""
+def images() -> Iterator[list[Path]]:
+    """The image, built as `make image` does, and that of a later version."""
     with tempfile.TemporaryDirectory(prefix="dpuchain-image-") as folder:
         subprocess.run([sys.executable, "-m", "tools.build_image", folder], check=True)
         (archive,) = Path(folder).glob("*.tar")
-        yield archive
+        image, later = Path(folder) / "image", Path(folder) / "later"
+        write_images(archive, image, later)
+        archive.unlink()
+        yield [image, later]
 
 
 @pytest.fixture
-async def installation(image: Path) -> AsyncIterator[Installation]:
+async def installation(images: list[Path]) -> AsyncIterator[Installation]:
     with tempfile.TemporaryDirectory(prefix="dpuchain-install-") as folder:
         layout = Layout(Path(folder) / "rack")
         layout.create(Shape(dpus=2, clusters=1))
         rack = Rack(layout, Shape(dpus=2, clusters=1), Toolchain(), bare=True)
-        rack.operators = Operators(rack)
         try:
             await rack.build()
             await rack.until_ready()
-            for dpu in rack.dpus:
-                await dpu.load(image)
-            yield Installation(rack, Path(folder))
+            await provide(rack, *images)
+            async with charts.serve(layout.root / "charts", rack.network.management) as mirror:
+                yield Installation(rack, Path(folder), mirror)
         finally:
-            await rack.operators.close()
             for process in reversed(rack.processes):  # they are of this process's control group, not of the rack's
                 await process.stop()
             await remains.remove(layout)
 
 
-async def test_chart_makes_a_chain_work_and_leaves_nothing(installation: Installation, tmp_path: Path) -> None:
+async def provide(rack: Rack, image: Path, later: Path) -> None:
+    """Give every machine both images. What differs between them is the host controller's, so on a DPU the later is the same."""
+    assert rack.server is not None
+    for archive in (image, later):
+        await rack.server.load(archive)
+    for dpu in rack.dpus:
+        await dpu.load(image)
+        await dpu.tag(f"{IMAGE}:{version()}", f"{IMAGE}:{VERSION}")
+
+
+@pytest.mark.timeout(1500)
+async def test_charts_make_a_chain_work_and_leave_nothing(installation: Installation) -> None:
     try:
-        await lives(installation, tmp_path)
+        await lives(installation)
     except BaseException:
         sys.stdout.write(await installation.log())
         raise
 
 
-async def lives(installation: Installation, tmp_path: Path) -> None:
-    rack, kubectl = installation.rack, installation.kubectl
-    await kubectl("create", "namespace", OPERATOR_NAMESPACE)
-    await kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={OPERATOR_NAMESPACE}", "--timeout=30s")
-    before = await owned(installation)
-    await installation.helm("package", str(charts.OURS / "dpuchain-dpu"), f"--destination={tmp_path}")
-    (chart,) = (str(path) for path in tmp_path.glob("*.tgz"))
-    await installation.deploy(chart)
-    assert rack.operators is not None
-    await rack.operators.start_host(rack.layout.root / "charts")
-    await installation.host("apply", "--filename", EXAMPLE)
-    await installation.host(
-        "wait", "--for=condition=Ready", "dpuservicechain", "--all", f"--namespace={OPERATOR_NAMESPACE}", "--timeout=120s"
-    )
+async def lives(installation: Installation) -> None:
+    rack, host, dpus = installation.rack, installation.host, installation.dpus
+    for kubectl in (host, dpus):
+        await kubectl("create", "namespace", OPERATOR_NAMESPACE)
+        await kubectl("wait", "--for=create", "serviceaccount/default", NAMESPACE, "--timeout=30s")
+    before = await installation.owned()
+
+    await installation.deploy(await installation.package())
+    await host.apply([manifests.operator_configuration()])
+    await rack.register()
+    await installation.rolled_out(version())
+    await host("apply", "--filename", EXAMPLE)
+    await host("wait", "--for=condition=Ready", "dpuservicechain", "--all", NAMESPACE, "--timeout=280s", timeout=300)
+    with pytest.raises(LabError, match=r"admission webhook .* denied the request"):
+        await host("create", "--filename=-", stdin=json.dumps(OUT_OF_REACH).encode())
 
     async with pinged(rack.layout.identity.namespace("host-1")) as counted:
-        await installation.deploy(chart, "agent.logLevel=debug", "controller.logLevel=debug")  # other pods of everything
-        await installation.helm("rollback", "dpuchain-dpu", "1", "--wait", "--timeout=120s")
+        await installation.deploy(await installation.package(f"--version={VERSION}", f"--app-version={VERSION}"))
+        await installation.rolled_out(VERSION)
+        await installation.helm("rollback", "dpuchain", "1", "--wait", "--timeout=280s")
+        await installation.rolled_out(version())
     sent, received = counted
     assert sent > 0
     assert sent - received <= 1, "the last may have been under way when the ping was ended"
+    assert await installation.told() == ["Installed", "Upgraded", "RolledBack"]
 
-    await installation.host(
-        "delete", "dpuservicechain,dpuservice,dpuserviceinterface", "--all", f"--namespace={OPERATOR_NAMESPACE}", "--timeout=90s"
-    )
-    await installation.helm("uninstall", "dpuchain-dpu", "--wait", "--timeout=120s")
-    await kubectl("wait", "--for=delete", "pod", "--all", f"--namespace={OPERATOR_NAMESPACE}", "--timeout=60s")
-    assert await owned(installation) == before
+    await host("delete", "dpuservicechain,dpuservice,dpuserviceinterface", "--all", NAMESPACE, "--timeout=90s", timeout=100)
+    await installation.helm("uninstall", "dpuchain", "--wait", "--timeout=280s")
+    for kubectl in (host, dpus):
+        await kubectl("wait", "--for=delete", "pod", "--all", NAMESPACE, "--timeout=60s", timeout=70)
+    assert {name for name in await installation.owned() if not name.endswith(KUBECONFIG)} == before
+    assert [item["metadata"]["name"] for item in await host.items("dpuclusters")] == [CLUSTER], "data stays"
+
+
+OUT_OF_REACH = {
+    "apiVersion": "svc.dpu.nvidia.com/v1alpha1",
+    "kind": "DPUServiceChain",
+    "metadata": {"name": "out-of-reach", "namespace": OPERATOR_NAMESPACE},
+    "spec": {
+        "template": {
+            "spec": {
+                "template": {
+                    "spec": {
+                        "switches": [
+                            {
+                                "serviceMTU": 9216,
+                                "ports": [{"serviceInterface": {"matchLabels": {"uplink": name}}} for name in ("p0", "p0")],
+                            }
+                        ]
+                    }
+                }
+            }
+        }
+    },
+}
+"""A chain that names one port twice."""
 
 
 @contextlib.asynccontextmanager
@@ -164,15 +253,7 @@ async def pinged(namespace: str) -> AsyncIterator[list[int]]:
         process.send_signal(signal.SIGINT)
         text = (await output).decode()
         await process.wait()
+        print(text[-200:])  # noqa: T201 - however it ended
     numbers = re.search(r"(\d+) packets transmitted, (\d+) packets received", text)
     assert numbers is not None, text[-500:]
     found += map(int, numbers.groups())
-    print(f"{found[1]} of {found[0]} pings answered")  # noqa: T201
-
-
-async def owned(installation: Installation) -> dict[str, Any]:
-    """Everything in the DPU cluster that Helm or we could have left, the definitions aside."""
-    kinds = "deployments,daemonsets,pods,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,poddisruptionbudgets"
-    more = "validatingadmissionpolicies,validatingadmissionpolicybindings,secrets,network-attachment-definitions"
-    listing = json.loads(await installation.kubectl("get", f"{kinds},{more}", "--all-namespaces", "--output=json"))
-    return {f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}": True for item in listing["items"]}

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OFF = {
-    "dpuchain": ("crds.install=false", "admission.enabled=false", "deployInCluster.enabled=false", "networkPolicy.enabled=false"),
-    "dpuchain-dpu": ("crds.install=false", "network.create=false"),
+    "dpuchain": (
+        *("crds.install=false", "admission.enabled=false", "deployInCluster.enabled=false", "networkPolicy.enabled=false"),
+        *("dpuClusters.install=false", "dpuClusters.uninstall=false"),
+    ),
+    "dpuchain-dpu": ("crds.install=false", "network.create=false", "networkPolicy.enabled=false"),
 }
 
 
@@ -60,6 +63,9 @@ async def test_other_namespaces_are_refused_with_the_remedy(helm: Helm, chart: s
         ("dpuchain", "host.replicas=0", "replicas"),
         ("dpuchain", "host.loglevel=debug", "loglevel"),
         ("dpuchain", "image.pullPolicy=Sometimes", "pullPolicy"),
+        ("dpuchain", "dpuClusters.install=sometimes", "install"),
+        ("dpuchain", "dpu.value.agent=none", "value"),
+        ("dpuchain", "host.chartMirrors.a=b", "chartMirrors"),
         ("dpuchain", "logFormat=xml", "logFormat"),
         ("dpuchain", "tracing.sampleRatio=1.5", "sampleRatio"),
         ("dpuchain", "monitoring.enabled=perhaps", "enabled"),
@@ -108,6 +114,27 @@ async def test_traces_are_sent_where_an_endpoint_is_set(helm: Helm, chart: str, 
     assert found.keys() == names
     assert {of["OTEL_EXPORTER_OTLP_ENDPOINT"] for of in found.values()} == {endpoint}
     assert chart != "dpuchain" or found["host"]["OTEL_TRACES_SAMPLER_ARG"] == "0.01"
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+async def test_every_workload_can_be_watched_moved_and_does_not_go_all_at_once(helm: Helm, chart: str) -> None:
+    items = await helm.rendered(chart)
+    budgets = [item["spec"]["selector"]["matchLabels"] for item in items if item["kind"] == "PodDisruptionBudget"]
+    policies = [item["spec"]["podSelector"]["matchLabels"] for item in items if item["kind"] == "NetworkPolicy"]
+    for item in items:
+        if item["kind"] not in ("Deployment", "DaemonSet"):
+            continue
+        template = item["spec"]["template"]
+        pod, labels = template["spec"], template["metadata"]["labels"].items()
+        assert pod["priorityClassName"].startswith("system-")
+        for container in pod["containers"]:
+            assert {"livenessProbe", "readinessProbe", "startupProbe"} <= set(container)
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        if item["kind"] == "Deployment":
+            assert pod["topologySpreadConstraints"]
+            assert any(budget.items() <= labels for budget in budgets), item["metadata"]["name"]
+            assert any(policy.items() <= labels for policy in policies), item["metadata"]["name"]
+    assert (OURS / chart / "templates" / "NOTES.txt").read_text().strip()
 
 
 def containers(items: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

@@ -25,6 +25,7 @@ from dpuchain.api.kubernetes import Metadata, Secret
 from dpuchain.api.meta import ObjectKey, ObjectMeta, key_of
 from dpuchain.api.names import OPERATOR_CONFIG_NAME, OPERATOR_NAMESPACE, READY
 from dpuchain.api.service import DPUService
+from dpuchain.chain.installation import Package
 from dpuchain.host.helm import Helm
 from dpuchain.host.process import run
 from dpuchain.kube.cache import Cache
@@ -156,6 +157,7 @@ class World:
         self.services = Cache(host, kinds.DPU_SERVICE)
         self.clusters = Cache(host, kinds.DPU_CLUSTER)
         self.leases = Cache(host, kinds.LEASE, namespace=OPERATOR_NAMESPACE)
+        self.events = Cache(host, kinds.EVENT, namespace=namespace)
         self.north, self.south = places["north"], places["south"]
         self.places = places
         self._changed = asyncio.Event()
@@ -165,7 +167,7 @@ class World:
 
     @property
     def caches(self) -> list[Cache[Any]]:
-        own: list[Cache[Any]] = [self.chains, self.interfaces, self.services, self.clusters, self.leases]
+        own: list[Cache[Any]] = [self.chains, self.interfaces, self.services, self.clusters, self.leases, self.events]
         return [*own, *(cache for place in self.places.values() for cache in place.caches)]
 
     async def until(self, holds: Callable[[], bool], what: str) -> None:
@@ -237,6 +239,11 @@ class World:
         meta = {"name": name, "namespace": self.namespace}
         item = msgspec.convert({"metadata": meta, "spec": {"template": template, **spec}}, DPUServiceChain)
         await self.client.create(kinds.DPU_SERVICE_CHAIN, item)
+
+    async def set_mtu(self, mtu: int, name: str = "chain") -> None:
+        switches = [{"ports": [{"serviceInterface": {"matchLabels": {"port": "p0"}}}], "serviceMTU": mtu}]
+        patch = {"spec": {"template": {"spec": {"template": {"spec": {"switches": switches}}}}}}
+        await self.client.patch(kinds.DPU_SERVICE_CHAIN, self.key(name), patch)
 
     async def add_interface(self, name: str, spec: Mapping[str, Any] | None = None, **outer: Any) -> None:
         inner = {"interfaceType": "service", "service": {"serviceID": "example", "network": "mybrsfc", "interfaceName": name}}
@@ -349,16 +356,16 @@ async def world(fleet: Fleet) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def start(world: World) -> AsyncIterator[Callable[..., asyncio.Task[None]]]:
-    """Return `start(identity=None)`: a host controller as a task; it ends with the test."""
+    """Return `start(identity=None, package=None)`: a host controller as a task; it ends with the test."""
     tasks: list[asyncio.Task[None]] = []
 
-    def begin(identity: str | None = None) -> asyncio.Task[None]:
+    def begin(identity: str | None = None, package: Package | None = None) -> asyncio.Task[None]:
         fleet = world.fleet
         helm = Helm(
             fleet.helm, {REPOSITORY: f"{fleet.url}/doca", world.repository: f"{fleet.url}/{world.namespace}"}, fleet.host.kubeconfig
         )
         client = Client.from_kubeconfig(fleet.host.kubeconfig, user_agent="host")
-        tasks.append(asyncio.ensure_future(run(client, helm, NOWHERE, identity)))
+        tasks.append(asyncio.ensure_future(run(client, helm, NOWHERE, identity, package)))
         return tasks[-1]
 
     yield begin

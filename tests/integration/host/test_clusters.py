@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dpuchain.api import kinds, names
 from dpuchain.kube.secrets import KUBECONFIG_KEY
-from dpuchain.runtime import clusters as dpu_clusters
 from dpuchain.runtime.metrics import exposition
 
 if TYPE_CHECKING:
@@ -149,33 +147,6 @@ async def test_rotated_kubeconfig_is_taken_up_and_a_useless_one_is_told(world: W
     await world.told(world.chains, "chain", RECONCILED, "False", "there is no such Secret")
 
 
-@pytest.mark.parametrize(("server", "words"), [("https://127.0.0.1:9", "Connect call failed"), ("https://{north}", "certificate")])
-async def test_server_that_is_not_there_or_not_the_one_is_told(world: World, server: str, words: str) -> None:
-    kubeconfig = json.loads(world.kubeconfig("south"))
-    kubeconfig["clusters"][0]["cluster"]["server"] = server.format(north=world.fleet.members["north"].server.removeprefix("https://"))
-    await world.add_cluster("south", json.dumps(kubeconfig).encode())
-    await world.add_chain()
-    await world.told(world.chains, "chain", RECONCILED, "False", words)
-
-
-async def test_cluster_that_does_not_answer_holds_up_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dpu_clusters, "FIRST_LOOK_SECONDS", 0.2)
-    await world.add_cluster("north")
-    await world.add_chain()
-    await world.told(world.chains, "chain", RECONCILED, "True")
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
-        kubeconfig = json.loads(world.kubeconfig("south"))
-        kubeconfig["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{silent.getsockname()[1]}"
-        await world.add_cluster("south", json.dumps(kubeconfig).encode())
-        words = f"* Cluster: {world.namespace}/south\n  DPUCluster {world.namespace}/south is being read for the first time"
-        await world.told(world.chains, "chain", RECONCILED, "False", words)
-        await world.add_chain("next")
-        await world.told(world.chains, "next", RECONCILED, "False", words)
-        await world.until(lambda: world.everywhere("next") == {"north"}, "in the one that answers")
-        await world.client.delete(kinds.DPU_CLUSTER, world.key("south"))
-        await world.told(world.chains, "next", RECONCILED, "True")
-
-
 async def test_two_names_of_one_cluster_do_not_fight(world: World) -> None:
     """The same DPU cluster registered twice: one set, written the same way by both, and no end of writing."""
     await world.add_cluster("north")
@@ -198,9 +169,7 @@ async def test_cluster_that_stops_answering_in_the_midst_of_writes_holds_up_no_o
     await world.until(lambda: world.everywhere() == BOTH, "in both")
     with world.fleet.paused_api_server("south"):
         for mtu in (1300, 1301, 1302):
-            switches = [{"ports": [{"serviceInterface": {"matchLabels": {"port": "p0"}}}], "serviceMTU": mtu}]
-            patch = {"spec": {"template": {"spec": {"template": {"spec": {"switches": switches}}}}}}
-            await world.client.patch(kinds.DPU_SERVICE_CHAIN, world.key("chain"), patch)
+            await world.set_mtu(mtu)
             async with asyncio.timeout(10):
                 await world.until(lambda mtu=mtu: mtu_in(world, world.north) == mtu, "changed in the one that answers")  # type: ignore[misc]
         await world.add_chain("next")

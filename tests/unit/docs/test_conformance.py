@@ -59,3 +59,9 @@ def test_no_statement_stands_twice() -> None:
 def test_page_is_found_from_the_readme_and_the_architecture() -> None:
     assert "(docs/conformance.md)" in (ROOT / "README.md").read_text()
     assert "(conformance.md)" in (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_proofs_that_the_page_on_scaling_names_exist() -> None:
+    named = PROOF.findall((ROOT / "docs" / "scaling.md").read_text())
+    assert named
+    assert [f"{path}::{name}" for path, name in named if name not in defined_in(ROOT / path)] == []

@@ -17,6 +17,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{/* What the chart of DPU clusters is installed with: the images of this chart and its choice of kinds, where nothing else is said. */}}
+{{- define "dpuchain.dpuValues" -}}
+{{- $own := dict "image" (deepCopy .Values.image) "imagePullSecrets" .Values.imagePullSecrets "crds" (deepCopy .Values.crds) }}
+{{- mergeOverwrite $own (deepCopy .Values.dpu.values) | toYaml }}
+{{- end }}
+
 {{/* What all pods of this chart have in common. */}}
 {{- define "dpuchain.pod" -}}
 serviceAccountName: dpuchain-{{ .component }}
