@@ -73,18 +73,21 @@ async def test_the_world_ends_as_the_core_says_whatever_servers_do(server: Clust
     turns = asyncio.Semaphore(AT_ONCE)
     failed: dict[int, str] = {}
 
-    async def play(seed: int) -> None:
+    async def play(seed: int) -> int:
         async with turns:
             try:
-                await _play(server, Random(seed))
+                return await _play(server, Random(seed))
             except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - so that each seed that fails is named
                 failed[seed] = f"seed {seed}: {error!r}"
+                return 0
 
-    await asyncio.gather(*map(play, range(FIRST, FIRST + SEEDS)))
+    faults = await asyncio.gather(*map(play, range(FIRST, FIRST + SEEDS)))
     assert not failed, "\n".join(failed[seed] for seed in sorted(failed))
+    assert sum(map(bool, faults)) > SEEDS / 2, "too little went wrong"
 
 
-async def _play(server: Cluster, chance: Random) -> None:
+async def _play(server: Cluster, chance: Random) -> int:
+    """Play one sequence; returns how many faults there were: none where its controllers were killed before they had asked for anything."""
     async with contextlib.AsyncExitStack() as stack:
         proxies = {name: await stack.enter_async_context(Proxy(server).serve()) for name in ("host", PLACE)}
         doors = {name: proxy.kubeconfig for name, proxy in proxies.items()}
@@ -104,5 +107,5 @@ async def _play(server: Cluster, chance: Random) -> None:
             await asyncio.sleep(chance.uniform(0, 0.1))
         misfortune.end()
         await world.settle()
-        assert misfortune.faults, "nothing went wrong"
         assert await client.get(SERVICE_CHAIN, key_of(by_hand)) == by_hand, "what is of no set was written"
+        return misfortune.faults

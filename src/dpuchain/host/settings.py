@@ -39,7 +39,7 @@ class AgentSettingsLoop:
     def joined(self, member: Member) -> None:
         """A DPU cluster can be spoken to."""
         name = f"agent settings of {member.cluster}"
-        controller: Controller[ObjectKey] = Controller(name, lambda _: self._reconcile(member), clock=self._clock)
+        controller: Controller[ObjectKey] = Controller(name, lambda _: self._reconcile(member), clock=self._clock, kind="ConfigMap")
         self._to[member.cluster] = controller
         member.runners.append(controller)
         member.agent_settings.subscribe(lambda _: controller.enqueue(_KEY))

@@ -40,7 +40,7 @@ class Turns:
         self._client = client
         self._members = members
         self._host = host
-        self._controller: Controller[ObjectKey] = Controller("restart turns", self.reconcile, clock=clock)
+        self._controller: Controller[ObjectKey] = Controller("restart turns", self.reconcile, clock=clock, kind="Lease")
         self._lease: Lease | None = None
         self._holder: ObjectKey | None = None
         self._awaited: str | None = None

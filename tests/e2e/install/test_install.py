@@ -81,9 +81,9 @@ class Installation:
         """Wait until the DPU cluster has our chart in a version, and all its pods are of it."""
         labelled = f"--for=jsonpath={{.metadata.labels.app\\.kubernetes\\.io/version}}={version}"
         for what in ("deployment/dpuchain-dpu", "daemonset/dpuchain-agent"):
-            await self.dpus("wait", "--for=create", what, NAMESPACE, "--timeout=120s", timeout=130)
-            await self.dpus("wait", labelled, what, NAMESPACE, "--timeout=120s", timeout=130)
-            await self.dpus("rollout", "status", what, NAMESPACE, "--timeout=120s", timeout=130)
+            await self.dpus("wait", "--for=create", what, NAMESPACE, "--timeout=280s", timeout=300)
+            await self.dpus("wait", labelled, what, NAMESPACE, "--timeout=280s", timeout=300)
+            await self.dpus("rollout", "status", what, NAMESPACE, "--timeout=280s", timeout=300)
 
     async def told(self) -> list[str]:
         """The reasons of the Events about the DPU cluster, in the order in which they were written first."""
@@ -169,7 +169,7 @@ async def provide(rack: Rack, image: Path, later: Path) -> None:
         await dpu.tag(f"{IMAGE}:{version()}", f"{IMAGE}:{VERSION}")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 async def test_charts_make_a_chain_work_and_leave_nothing(installation: Installation) -> None:
     try:
         await lives(installation)
@@ -190,7 +190,7 @@ async def lives(installation: Installation) -> None:
     await rack.register()
     await installation.rolled_out(version())
     await host("apply", "--filename", EXAMPLE)
-    await host("wait", "--for=condition=Ready", "dpuservicechain", "--all", NAMESPACE, "--timeout=120s", timeout=130)
+    await host("wait", "--for=condition=Ready", "dpuservicechain", "--all", NAMESPACE, "--timeout=280s", timeout=300)
     with pytest.raises(LabError, match=r"admission webhook .* denied the request"):
         await host("create", "--filename=-", stdin=json.dumps(OUT_OF_REACH).encode())
 
@@ -253,7 +253,7 @@ async def pinged(namespace: str) -> AsyncIterator[list[int]]:
         process.send_signal(signal.SIGINT)
         text = (await output).decode()
         await process.wait()
+        print(text[-200:])  # noqa: T201 - however it ended
     numbers = re.search(r"(\d+) packets transmitted, (\d+) packets received", text)
     assert numbers is not None, text[-500:]
     found += map(int, numbers.groups())
-    print(f"{found[1]} of {found[0]} pings answered")  # noqa: T201

@@ -67,10 +67,12 @@ async def test_other_namespaces_are_refused_with_the_remedy(helm: Helm, chart: s
         ("dpuchain", "dpu.value.agent=none", "value"),
         ("dpuchain", "host.chartMirrors.a=b", "chartMirrors"),
         ("dpuchain", "logFormat=xml", "logFormat"),
+        ("dpuchain", "tracing.sampleRatio=1.5", "sampleRatio"),
         ("dpuchain", "monitoring.enabled=perhaps", "enabled"),
         ("dpuchain", "monitoring.interval=often", "interval"),
         ("dpuchain-dpu", "monitoring.tokenSecret.key=", "key"),
         ("dpuchain-dpu", "metrics.certificate=secret", "certificate"),
+        ("dpuchain-dpu", "tracing.endpoint=collector:4318", "endpoint"),
         ("dpuchain-dpu", "controller.maxUnavailable=many", "maxUnavailable"),
         ("dpuchain-dpu", "controller.restartDeadline=0", "restartDeadline"),
         ("dpuchain-dpu", "agent.portType=tap", "portType"),
@@ -95,6 +97,23 @@ async def test_every_container_is_confined_and_bounded(helm: Helm, chart: str) -
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
+
+
+@pytest.mark.parametrize(
+    ("chart", "options", "names"), [("dpuchain", ["--set=tracing.sampleRatio=0.01"], {"host"}), ("dpuchain-dpu", [], {"dpu", "agent"})]
+)
+async def test_traces_are_sent_where_an_endpoint_is_set(helm: Helm, chart: str, options: list[str], names: set[str]) -> None:
+    def settings(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        found = {container["name"]: container.get("env", []) for _, _, container in containers(items)}
+        told = {name: {item["name"]: item.get("value") for item in env if item["name"].startswith("OTEL_")} for name, env in found.items()}
+        return {name: of for name, of in told.items() if of}
+
+    endpoint = "http://collector.example:4318"
+    assert settings(await helm.rendered(chart)) == {}
+    found = settings(await helm.rendered(chart, f"--set=tracing.endpoint={endpoint}", *options))
+    assert found.keys() == names
+    assert {of["OTEL_EXPORTER_OTLP_ENDPOINT"] for of in found.values()} == {endpoint}
+    assert chart != "dpuchain" or found["host"]["OTEL_TRACES_SAMPLER_ARG"] == "0.01"
 
 
 @pytest.mark.parametrize("chart", CHARTS)

@@ -130,3 +130,10 @@ spec:
   endpoints:
   - {{- include "dpuchain.metricsEndpoint" . | nindent 4 }}
 {{- end }}
+
+{{/* Traces: nowhere without an endpoint. Which changes are traced is decided in the host cluster, where they begin. */}}
+{{- define "dpuchain.tracingEnvironment" -}}
+{{- with .Values.tracing.endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- end }}

@@ -159,3 +159,12 @@ spec:
   endpoints:
   - {{- include "dpuchain.metricsEndpoint" . | nindent 4 }}
 {{- end }}
+
+{{/* Traces: nowhere without an endpoint. Changes begin in this cluster, so which of them are traced is decided here. */}}
+{{- define "dpuchain.tracingEnvironment" -}}
+{{- with .Values.tracing.endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+- {name: OTEL_TRACES_SAMPLER, value: parentbased_traceidratio}
+- {name: OTEL_TRACES_SAMPLER_ARG, value: {{ $.Values.tracing.sampleRatio | quote }}}
+{{- end }}
+{{- end }}
