@@ -202,6 +202,17 @@ REFUSED = {
         ("PATCH", f"/apis/coordination.k8s.io/v1/namespaces/{NS}/leases/another"),
         ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"),
     ],
+    "dpuchain-uninstall": [
+        ("DELETE", f"{DPF}/dpuservicechains/x"),
+        ("PATCH", "/apis/provisioning.dpu.nvidia.com/v1alpha1/namespaces/x/dpuclusters/x"),
+        ("GET", "/api/v1/secrets"),
+        ("POST", f"/api/v1/namespaces/{NS}/secrets"),
+        ("DELETE", f"/api/v1/namespaces/{NS}/secrets/another"),
+        ("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/{NS}/leases/another"),
+        ("DELETE", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/another"),
+        ("POST", f"/api/v1/namespaces/{NS}/pods"),
+        ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"),
+    ],
     "dpuchain-admission": [
         ("PATCH", f"{DPF}/dpuservicechains/x"),
         ("PATCH", f"{DPF}/dpuservicechains/x/status"),
