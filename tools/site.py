@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,15 @@ def _outside(found: re.Match[str], folder: Path, page: str) -> str:
     path = (folder / found[2]).resolve()
     if path.is_relative_to(ROOT / "docs") or path == ROOT / "docs":
         return found[0]
-    if not path.exists():
-        _log.warning("%s links to %s, which is not in the repository", page, found[2])
     name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else found[2]
+    if name not in _held():
+        _log.warning("%s links to %s, which is not in the repository", page, found[2])
     return f"`{name}`" if found[1] == name else f"{found[1]} (`{name}`)"
+
+
+@cache
+def _held() -> set[str]:
+    """The files of the repository and their folders; what was built or downloaded is none of them."""
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
+    paths = [Path(line) for line in files.stdout.splitlines()]
+    return {str(part) for path in paths for part in (path, *path.parents)}
