@@ -13,10 +13,12 @@ import pytest
 from tests.integration.deploy.conftest import Helm, apply
 
 from dpuchain.api.access import SERVICE_ACCOUNT
-from dpuchain.api.kinds import NODE, SERVICE_CHAIN, SERVICE_INTERFACE
+from dpuchain.api.kinds import NODE, SECRET_METADATA, SERVICE_CHAIN, SERVICE_INTERFACE
 from dpuchain.api.kubernetes import Metadata
 from dpuchain.api.meta import ObjectKey, ObjectMeta
-from dpuchain.api.names import OPERATOR_NAMESPACE, SERVICE_CHAIN_FINALIZER
+from dpuchain.api.names import ADMISSION_CERTIFICATES_NAME, OPERATOR_NAMESPACE, SERVICE_CHAIN_FINALIZER
+from dpuchain.host.helm import Helm as Runner
+from dpuchain.host.uninstallation import run
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import Denied, Invalid, KubeError, NotFound
 
@@ -248,3 +250,12 @@ async def test_interfaces_are_held_as_chains_are(objects: Objects) -> None:
     await objects.admin.request("POST", where, body=json.dumps({**body, "spec": spec}).encode())
     with pytest.raises((Denied, Invalid), match="may not write objects of other nodes"):
         await objects.agent.patch(SERVICE_INTERFACE, ObjectKey(objects.namespace, "theirs"), status("no"), subresource="status")
+
+
+async def test_uninstallation_has_the_rights_that_it_needs(client: Client, api_server: Cluster, helm: Helm) -> None:
+    await apply(client, [item for item in await helm.rendered("dpuchain", "--set=crds.install=false") if item["kind"] in GRANTS])
+    certificates = ObjectKey(OPERATOR_NAMESPACE, ADMISSION_CERTIFICATES_NAME)
+    await client.create(SECRET_METADATA, Metadata(metadata=ObjectMeta(name=certificates.name, namespace=certificates.namespace)))
+    await run(await as_account(client, api_server, "dpuchain-uninstall"), Runner(helm.program, {}), "uninstall", keep=True)
+    with pytest.raises(NotFound):
+        await client.get(SECRET_METADATA, certificates)
