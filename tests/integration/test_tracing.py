@@ -93,10 +93,11 @@ class Collector:
                 below.setdefault(f"{span['process'].removeprefix('dpuchain-')}: {span['name']}", []).append(key)
         return {name: self.tree(*keys) for name, keys in below.items()}
 
-    def root(self, kind: str, name: str) -> str:
+    def root(self, kind: str, namespace: str, name: str) -> str:
         """The span that a trace about an object of the host cluster begins with; empty if there is none."""
         roots = {key: span for key, span in self.spans.items() if not span["parent"]}
-        found = [key for key, span in roots.items() if (span["k8s.object.kind"], span["k8s.object.name"]) == (kind, name)]
+        about = ("k8s.object.kind", "k8s.namespace.name", "k8s.object.name")
+        found = [key for key, span in roots.items() if tuple(span[part] for part in about) == (kind, namespace, name)]
         assert len(found) <= 1, found
         return "".join(found)
 
@@ -290,10 +291,10 @@ async def _traced(world: World, collector: Collector, kind: str, name: str, expe
     """The span that the trace of an object begins with, when all processes have told of theirs."""
 
     def complete() -> bool:
-        return bool(root := collector.root(kind, name)) and collector.tree(root) == expected
+        return bool(root := collector.root(kind, world.namespace, name)) and collector.tree(root) == expected
 
     await world.until(complete, f"traced as {expected}", collector)
-    return collector.root(kind, name)
+    return collector.root(kind, world.namespace, name)
 
 
 def _tells_where(world: World, collector: Collector, trace: str, kind: str) -> None:

@@ -183,21 +183,19 @@ class Client:
         action = f"{method} {self.server}{path}"
         with _counted(method):
             ours = self._headers(accept, content_type if body is not None else None)
-            if method != "GET":
-                self._fence()
             try:
-                async with (
-                    self._turns,
-                    self._open().request(
+                async with self._turns:
+                    if method != "GET":  # when it is its turn: who waits for it may be stopped meanwhile
+                        self._fence()
+                    async with self._open().request(
                         method,
                         self.server + path,
                         params=query,
                         data=body,
                         headers={**(headers or {}), **ours},
                         timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-                    ) as response,
-                ):
-                    content = await response.read()
+                    ) as response:
+                        content = await response.read()
             except TRANSPORT_ERRORS as error:
                 raise from_transport(error, action) from error
             if response.status >= 400:

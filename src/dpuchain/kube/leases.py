@@ -16,10 +16,12 @@ from dpuchain.api.meta import ObjectKey, ObjectMeta
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import Conflict, Fenced, KubeError, NotFound
 
-DURATION, DEADLINE, PERIOD = 12.0, 8.0, 2.0
-"""Seconds: how long others respect a lease that is not renewed; how long the leader works without a renewal; between renewals.
+DURATION, DEADLINE, PERIOD, LOOK = 13.0, 10.0, 2.0, 1.0
+"""Seconds: how long others respect a lease that is not renewed; how long the leader works without a renewal; between renewals; and between
+the looks of one who waits.
 
-One who waits sees the last renewal a period after it at the latest and respects it from then on: another leads after 14 s at most.
+He sees the last renewal a look after it at the latest, respects it from then on, and sees that it is over a look later: another leads after
+15 s at most. The leader's own deadline is as long as that allows, since an API server with too much to do answers late.
 """
 PATIENCE = 3.0
 """Seconds that one attempt to renew may take: a connection that has died tells nothing, and the next attempt is made on another."""
@@ -85,7 +87,7 @@ class Election:
                         return began
             except (KubeError, TimeoutError) as error:
                 _log.warning("lease not acquired", lease=str(self._key), error=str(error))
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(LOOK)
 
     async def _renew_until_lost(self) -> None:
         loop = asyncio.get_running_loop()

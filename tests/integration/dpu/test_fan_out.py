@@ -40,10 +40,11 @@ async def until_waiting(count: int) -> None:
 
 
 async def spoil(world: World, *names: str) -> None:
-    """Somebody edits objects on nodes."""
+    """Somebody edits objects on nodes, and we have heard of it."""
     switches = [{"ports": [{"serviceInterface": {"matchLabels": {"spoilt": "yes"}}}]}]
     for name in names:
         await world.client.patch(SERVICE_CHAIN, world.key(name), {"spec": {"switches": switches}})
+    await world.until(lambda: all(c.spec.switches != (SWITCH,) for c in world.chains if c.metadata.name in names), "spoilt")
 
 
 @pytest.mark.usefixtures("proxied")

@@ -31,7 +31,7 @@ WAIT = 30.0
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the real periods, in the same proportions."""
-    for name, seconds in {"DURATION": 1.5, "DEADLINE": 1.0, "PERIOD": 0.2, "PATIENCE": 0.3}.items():
+    for name, seconds in {"DURATION": 1.5, "DEADLINE": 1.0, "PERIOD": 0.2, "LOOK": 0.2, "PATIENCE": 0.3}.items():
         monkeypatch.setattr(leases, name, seconds)
 
 
