@@ -141,7 +141,7 @@ def prometheus(rack: Rack, pytestconfig: pytest.Config, tmp_path_factory: pytest
             rack.ok("host", "delete", kind, "--ignore-not-found")
         rack.ok("host", "delete", "dpuserviceinterface/watched", "--ignore-not-found", "--timeout=60s")
         rack.ok("host", "delete", *manifest, "--ignore-not-found", "--timeout=120s")
-        rack.until(lambda: rack.snapshot() == before, "as it was before", 60)
+        rack.until(lambda: rack.snapshot() == before, "as it was before", 120)
 
 
 def all_up(prometheus: Prometheus) -> bool:

@@ -125,7 +125,8 @@ class World:
                     event.clear()
                     await event.wait()
         except TimeoutError:
-            spans = [(span["process"], span["name"]) for span in collector.spans.values()] if collector is not None else ""
+            found = collector.spans.items() if collector is not None else ()
+            spans = [(span["parent"][:6], key[:6], span["process"], span["name"]) for key, span in found]
             logs = "\n".join(process.log.read_text()[-3000:] for process in self.processes)
             pytest.fail(f"not {what}: {spans}\n{logs}\n" + "\n".join(str(item) for cache in self.caches.values() for item in cache))
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Generic, Self, TypeVar
 
 import aiohttp
@@ -101,7 +102,9 @@ class Client:
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=0, ssl=self._endpoint.tls or True, keepalive_timeout=75)
-        self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": self._user_agent}, auto_decompress=True)
+        self._session = aiohttp.ClientSession(
+            connector=connector, headers={"User-Agent": self._user_agent}, auto_decompress=True, trace_configs=[_asking()]
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -185,7 +188,7 @@ class Client:
             ours = self._headers(accept, content_type if body is not None else None)
             try:
                 async with self._turns:
-                    if method != "GET":  # when it is its turn: who waits for it may be stopped meanwhile
+                    if method != "GET":  # at its turn, and again when there is a connection: who waits may be stopped meanwhile
                         self._fence()
                     async with self._open().request(
                         method,
@@ -194,6 +197,7 @@ class Client:
                         data=body,
                         headers={**(headers or {}), **ours},
                         timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                        trace_request_ctx=None if method == "GET" else self._fence,
                     ) as response:
                         content = await response.read()
             except TRANSPORT_ERRORS as error:
@@ -265,6 +269,18 @@ class Client:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         return headers
+
+
+def _asking() -> aiohttp.TraceConfig:
+    """Has the fence of a request asked as soon as there is a connection for it, which takes a while to make."""
+
+    async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_create_end.append(connected)
+    return config
 
 
 def _tell(verb: str, answer: str, began: float) -> None:
