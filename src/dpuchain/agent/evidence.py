@@ -27,6 +27,11 @@ class Verdict:
     problems: tuple[str, ...] = ()
     flows_missing: str | None = None
 
+    @property
+    def works(self) -> bool:
+        """Whether nothing is wrong: what Ready, the metrics and the traces say."""
+        return not self.problems and not self.flows_missing
+
 
 @dataclass(frozen=True)
 class Evidence:

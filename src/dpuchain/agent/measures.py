@@ -7,7 +7,9 @@ import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from dpuchain.agent.evidence import Kind as SubjectKind
 from dpuchain.agent.evidence import Subject
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.report import entrance
@@ -20,6 +22,7 @@ from dpuchain.flows.compile import CLASSIFY, LEAVE
 from dpuchain.flows.diff import shortfalls
 from dpuchain.flows.model import FlowState
 from dpuchain.flows.pipeline import COOKIE, LEARNED_KIND, OURS, OURS_MASK, STATIC_KIND
+from dpuchain.kube.cache import Cache
 from dpuchain.ovs.decode import Counted, PortCounters
 from dpuchain.ovs.errors import OvsError
 from dpuchain.ovs.openflow import OpenFlow
@@ -99,10 +102,11 @@ class Measures:
     def _states(self) -> metrics.Values:
         counts: dict[str, Counter[str]] = {"ServiceInterface": Counter(), "ServiceChain": Counter()}
         verdicts = self._switch.evidence.verdicts
-        for kind, cache in (("ServiceInterface", self._objects.interfaces), ("ServiceChain", self._objects.chains)):
+        caches: dict[SubjectKind, Cache[Any]] = {"ServiceInterface": self._objects.interfaces, "ServiceChain": self._objects.chains}
+        for kind, cache in caches.items():
             for item in cache:
-                verdict = verdicts.get(Subject(kind, key_of(item)))  # type: ignore[arg-type]
-                well = verdict is not None and not verdict.problems and not verdict.flows_missing
+                verdict = verdicts.get(Subject(kind, key_of(item)))
+                well = verdict is not None and verdict.works
                 counts[kind]["deleting" if item.metadata.deletion_timestamp is not None else "ready" if well else "unready"] += 1
         return {labels: value for kind, of in counts.items() for labels, value in metrics.states(kind, of).items()}
 

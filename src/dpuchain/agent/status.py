@@ -77,7 +77,7 @@ class Status:
         return None
 
     async def _tell(self, item: Object, verdict: Verdict, report: Awaitable[bool]) -> None:
-        changes, ready = self._objects.changes, not (verdict.problems or verdict.flows_missing)
+        changes, ready = self._objects.changes, verdict.works
         await tracing.reported(changes.of(item), item, report, ready=ready)
         if ready:
             changes.settled(item)
@@ -91,7 +91,7 @@ class Status:
         """Seconds until a verdict is to be told."""
         ready = find(conditions, READY)
         told = ready is not None and ready.observed_generation == verdict.generation
-        if told or not (verdict.problems or verdict.flows_missing):
+        if told or verdict.works:
             self._wrong.pop(subject, None)
             return 0.0
         now = self._clock.monotonic()

@@ -6,6 +6,7 @@ It works while it holds the host controller's Lease, so that no controller that 
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import structlog
 
@@ -13,6 +14,7 @@ from dpuchain.api.fleet import DPUCluster
 from dpuchain.api.kinds import AGENT_SETTINGS, DPU_CLUSTER, LEASE, SECRET, VALIDATING_WEBHOOK_CONFIGURATION
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.api.names import ADMISSION_CERTIFICATES_NAME, AGENT_SETTINGS_NAME, HOST_LABEL, OPERATOR_NAMESPACE
+from dpuchain.api.resource import Resource
 from dpuchain.chain.installation import RELEASE
 from dpuchain.host.helm import Helm, HelmError
 from dpuchain.host.installation import records_in, standing
@@ -83,6 +85,6 @@ async def _remove_from(cluster: DPUCluster, client: Client, helm: Helm, host: st
         await _delete(there, LEASE, ObjectKey(OPERATOR_NAMESPACE, RELEASE))  # that of its controller has the same name
 
 
-async def _delete(client: Client, resource: object, key: ObjectKey) -> None:
+async def _delete(client: Client, resource: Resource[Any], key: ObjectKey) -> None:
     with contextlib.suppress(NotFound):
-        await client.delete(resource, key)  # type: ignore[arg-type]  # any kind
+        await client.delete(resource, key)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import shutil
 import signal
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ All but the CNI's results vanish with that process and with those that share its
 """
 
 
-class Machine:
+class Machine(ABC):
     """A machine, a Node of the same name in its cluster. Its namespace must exist and be wired.
 
     containerd and what it starts, containers aside, are in a control group of its own within `control_group`.
@@ -69,9 +70,9 @@ class Machine:
         return [process for process in (self.mounts, self.containerd, self.kubelet) if process is not None]
 
     @property
+    @abstractmethod
     def translated(self) -> tuple[str, str]:
         """Which packets get the machine's own address: those from the first network to anywhere but the second."""
-        raise NotImplementedError
 
     async def load(self, image: Path) -> None:
         """Give containerd an image, from an OCI archive."""
