@@ -56,8 +56,8 @@ check: .venv/installed
 	$(BIN)/mypy src tests bench tools
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_budgets.py
-	$(BIN)/python tools/generate_crds.py --check
-	$(BIN)/python tools/dashboard.py --check
+	$(BIN)/python -m tools.generate_crds --check
+	$(BIN)/python -m tools.dashboard --check
 	$(BIN)/python tools/stamp_version.py --check
 	$(BIN)/python -m dpuchain.flows.document | diff docs/pipeline.md - || { echo "docs/pipeline.md is not what dpuchain.flows.document writes"; exit 1; }
 	$(BIN)/python -m tools.reference --check

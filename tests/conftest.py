@@ -23,7 +23,7 @@ from dpuchain.lab.openvswitch import OpenVSwitch
 from dpuchain.lab.toolchain import Toolchain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
 T = TypeVar("T")
 # Whoever ends the tests ends them as Ctrl-C does, so that what they have raised is taken down.
@@ -150,7 +150,11 @@ def api_server(background: Background, control_plane: Cluster) -> Cluster:
 
 async def define_kinds(cluster: Cluster) -> None:
     """Define our kinds, and Multus' NetworkAttachmentDefinition, and wait until they are served."""
-    definitions = [*manifests(), json.loads(NETWORK_ATTACHMENT_DEFINITION)]
+    await define(cluster, [*manifests(), json.loads(NETWORK_ATTACHMENT_DEFINITION)])
+
+
+async def define(cluster: Cluster, definitions: Sequence[dict[str, Any]]) -> None:
+    """Apply CustomResourceDefinitions, and wait until they are served."""
     async with Client.from_kubeconfig(cluster.kubeconfig, user_agent="tests") as client:
         for definition in definitions:
             path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{definition['metadata']['name']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 FENCE = re.compile(r"(?:^<!-- not executed: (?P<reason>.+) -->\n)?^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,3 +42,17 @@ def _steps(text: str) -> tuple[Step, ...]:
             shown.append(lines.pop(0))
         found.append(Step("\n".join(command), tuple(line for line in shown if line.strip() != "...")))
     return tuple(found)
+
+
+def command_lines(text: str) -> Iterator[str]:
+    """Each command of the command blocks of a document, wherever they stand, on one line; without what is given to it from there."""
+    lines = iter(text.splitlines())
+    inside = False
+    for line in map(str.strip, lines):
+        if line.startswith("```"):
+            inside = line == "```console"
+        elif inside and line.startswith("# "):
+            command = line.removeprefix("# ")
+            while command.endswith("\\"):
+                command = command[:-1] + next(lines).strip()
+            yield command

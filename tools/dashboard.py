@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.builders import prometheus, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
+from tools.generated import ROOT, Generated
 
-FILE = Path(__file__).parents[1] / "deploy" / "dashboards" / "dpuchain.json"
 SOURCE = model.DataSourceRef("prometheus", "${datasource}")
 WIDTH, HEIGHT = 8, 7
 """Of a panel: three of them beside each other fill the 24 columns of Grafana."""
@@ -152,17 +151,7 @@ def content() -> str:
     return json.dumps(json.loads(json.dumps(made.build(), cls=JSONEncoder)), indent=1, sort_keys=True) + "\n"
 
 
-def main(arguments: list[str]) -> int:
-    """Return the exit status."""
-    if arguments == ["--check"]:
-        if FILE.read_text() != content():
-            print(f"deploy/dashboards/{FILE.name} is not what `python tools/dashboard.py` writes", file=sys.stderr)  # noqa: T201
-            return 1
-        return 0
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(content())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(
+        Generated(ROOT / "deploy" / "dashboards", "*.json", {"dpuchain.json": content()}, "python -m tools.dashboard").main(sys.argv[1:])
+    )

@@ -79,7 +79,7 @@ class Inside:
         """Why it is not known how the cluster is now; None if it is."""
         for cache in self.caches:
             if cache.failing is not None:
-                return f"cannot be reached since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
+                return str(cache.failing)
         return None if self.synced else "is being read for the first time"
 
 

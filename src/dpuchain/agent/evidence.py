@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from dpuchain.api.meta import ObjectKey
+from dpuchain.api.meta import Object, ObjectKey, key_of
 
 Kind = Literal["ServiceInterface", "ServiceChain", "Pod"]
 
@@ -39,6 +39,11 @@ class Evidence:
 
     verdicts: Mapping[Subject, Verdict] = field(default_factory=dict)
     released: Mapping[Subject, str] = field(default_factory=dict)
+
+    def verdict(self, kind: Kind, item: Object) -> Verdict | None:
+        """The verdict on an object in its present generation; None if there is none yet: the pass that makes it is on its way."""
+        found = self.verdicts.get(Subject(kind, key_of(item)))
+        return found if found is not None and (found.uid, found.generation) == (item.metadata.uid, item.metadata.generation) else None
 
     def changed_since(self, earlier: Evidence) -> set[Subject]:
         """The objects of which something else is to be said than `earlier`."""

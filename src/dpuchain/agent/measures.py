@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpuchain.agent.evidence import Kind as SubjectKind
-from dpuchain.agent.evidence import Subject
 from dpuchain.agent.node import NodeObjects
 from dpuchain.agent.report import entrance
 from dpuchain.agent.switch import Resolved, Switch
@@ -101,11 +100,11 @@ class Measures:
 
     def _states(self) -> metrics.Values:
         counts: dict[str, Counter[str]] = {"ServiceInterface": Counter(), "ServiceChain": Counter()}
-        verdicts = self._switch.evidence.verdicts
+        evidence = self._switch.evidence
         caches: dict[SubjectKind, Cache[Any]] = {"ServiceInterface": self._objects.interfaces, "ServiceChain": self._objects.chains}
         for kind, cache in caches.items():
             for item in cache:
-                verdict = verdicts.get(Subject(kind, key_of(item)))
+                verdict = evidence.verdict(kind, item)
                 well = verdict is not None and verdict.works
                 counts[kind]["deleting" if item.metadata.deletion_timestamp is not None else "ready" if well else "unready"] += 1
         return {labels: value for kind, of in counts.items() for labels, value in metrics.states(kind, of).items()}

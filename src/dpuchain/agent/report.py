@@ -135,8 +135,8 @@ class Reporter:
     def _problems(self, subject: Subject, item: Object) -> tuple[str, ...]:
         if item.metadata.deletion_timestamp is not None:
             return ("is being deleted",)
-        verdict = self._evidence.verdicts.get(subject)
-        if verdict is None or (verdict.uid, verdict.generation) != (item.metadata.uid, item.metadata.generation):
+        verdict = self._evidence.verdict(subject.kind, item)
+        if verdict is None:
             return ("has not been looked at yet",)
         return (*verdict.problems, *([verdict.flows_missing] if verdict.flows_missing else []))
 

@@ -55,7 +55,7 @@ class Status:
         elif interface.metadata.deletion_timestamp is not None:
             if self.evidence.released.get(subject) == interface.metadata.uid:
                 await remove_finalizer(self._client, SERVICE_INTERFACE, interface, SERVICE_INTERFACE_FINALIZER)
-        elif (verdict := self._verdict(subject, interface)) is not None:
+        elif (verdict := self.evidence.verdict("ServiceInterface", interface)) is not None:
             if (wait := self._settling(subject, verdict, interface.status.conditions)) > 0:
                 return wait
             findings = interface_findings("\n".join(verdict.problems) or None)
@@ -69,7 +69,7 @@ class Status:
         elif chain.metadata.deletion_timestamp is not None:
             if self.evidence.released.get(subject) == chain.metadata.uid:
                 await remove_finalizer(self._client, SERVICE_CHAIN, chain, SERVICE_CHAIN_FINALIZER)
-        elif (verdict := self._verdict(subject, chain)) is not None:
+        elif (verdict := self.evidence.verdict("ServiceChain", chain)) is not None:
             if (wait := self._settling(subject, verdict, chain.status.conditions)) > 0:
                 return wait
             findings = chain_findings(verdict.problems, verdict.flows_missing)
@@ -100,10 +100,3 @@ class Status:
             first, since = verdict, now
         self._wrong[subject] = (first, since)
         return max(0.0, since + SETTLE_SECONDS - now)
-
-    def _verdict(self, subject: Subject, item: Object) -> Verdict | None:
-        """The verdict on the object in its present generation; None if there is none yet: the pass that makes it is on its way."""
-        verdict = self.evidence.verdicts.get(subject)
-        if verdict is None or (verdict.uid, verdict.generation) != (item.metadata.uid, item.metadata.generation):
-            return None
-        return verdict

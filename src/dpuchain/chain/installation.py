@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from semver import Version
+
 from dpuchain.api.fleet import DPUCluster
 from dpuchain.api.names import INSTALL_ANNOTATION, OPERATOR_NAMESPACE
 from dpuchain.chain.release import Release
@@ -100,16 +102,10 @@ def _change(found: Standing, wanted: Package) -> tuple[Reason, str]:
     if found.version == wanted.version:
         why = "with other values" if found.digest != wanted.digest else f"anew, as somebody changed it (it was {found.status})"
         return "Upgraded", f"chart {RELEASE} {wanted.version}, {why}"
-    back = order(wanted.version) < order(found.version)
+    back = _is_older(wanted.version, found.version)
     return "RolledBack" if back else "Upgraded", f"chart {RELEASE} {found.version} to {wanted.version}"
 
 
-def order(version: str) -> tuple[tuple[int, ...], bool, tuple[tuple[int, int | str], ...]]:
-    """A key by which semantic versions are ordered (https://semver.org, 11); one that is none is the oldest."""
-    core, _, before = version.partition("+")[0].partition("-")
-    try:
-        numbers = tuple(int(part) for part in core.split("."))
-    except ValueError:
-        numbers = ()
-    parts: tuple[tuple[int, int | str], ...] = tuple((0, int(p)) if p.isdigit() else (1, p) for p in before.split(".") if p)
-    return numbers, not before, parts
+def _is_older(version: str, than: str) -> bool:
+    """By the order of semantic versions (https://semver.org, 11); one that is none is the oldest."""
+    return Version.is_valid(than) and (not Version.is_valid(version) or Version.parse(version) < Version.parse(than))

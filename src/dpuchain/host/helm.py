@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -29,6 +30,8 @@ FOLDERS = "dpuchain-helm-"
 """How the names of our temporary folders begin."""
 RUNS, SHARE = 8, 2
 """Commands that run at once, and those of them that are for one cluster or one repository: one that hangs leaves turns to the others."""
+SHORTEST = 4
+"""Characters of a secret at least; a shorter text is too common to be taken out of a sentence."""
 LONGEST = 600
 """Characters of Helm's words that are told."""
 NO_CHART = re.compile(
@@ -36,6 +39,8 @@ NO_CHART = re.compile(
 )
 """What Helm says when it cannot get a chart."""
 KUBECONFIG_SECRET = re.compile(r"""(?:token|password|client-key-data)["']?\s*:\s*["']?([^\s"',}]{4,})""")
+SECRET_VALUE = re.compile(r"(?:password|passwd|passphrase|token|credentials?|(?:private|api|secret|access)[-_]?key)$", re.IGNORECASE)
+"""How the last key of a secret among a chart's values is called; one that names a Secret is not meant."""
 URL_SECRET = re.compile(r"""(://)[^/\s"']+@|([?&][^=\s&"']+=)[^&\s"']+""")
 
 
@@ -68,7 +73,7 @@ class Helm:
         where = ["--namespace", release.namespace, "--create-namespace"]
         options = ["--version", release.version, *where, "--labels", marks, "--values", "-", "--history-max", "3"]
         command = ["upgrade", "--install", release.name, *chart, *options]
-        secrets = {*_credentials(access), *_passwords(release.repo_url, repository)}
+        secrets = {*_credentials(access), *_passwords(release.repo_url, repository), *_secret_values(release.values)}
         async with self._turns.take(access, *([repository] if repository else [])):
             said = await self._run(access, command, msgspec.json.encode(release.values))
         if said is None:
@@ -163,6 +168,15 @@ def _passwords(*urls: str) -> Iterator[str]:
         user, _, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
         password = user.partition(":")[2]
         yield from {password, unquote(password)} - {""}
+
+
+def _secret_values(values: Any) -> Iterator[str]:
+    """What of a chart's values is a secret by the name of its key, as an API server's refusal repeats what it was given."""
+    entries = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list | tuple) else ()
+    for key, value in entries:
+        if isinstance(value, str) and len(value) >= SHORTEST and SECRET_VALUE.search(str(key)):
+            yield value
+        yield from _secret_values(value)
 
 
 def _shortened(text: str) -> str:

@@ -51,7 +51,7 @@ class Target:
         """Why the cluster's objects are not known; None if they are."""
         for cache in self.caches:
             if cache.failing is not None:
-                return f"cannot be reached since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
+                return str(cache.failing)
         if not all(cache.is_synced for cache in self.caches):
             return "is being read for the first time"
         return None

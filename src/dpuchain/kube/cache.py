@@ -53,6 +53,10 @@ class Failing:
     since: datetime
     error: KubeError
 
+    def __str__(self) -> str:
+        """What is said of a cluster of which this is a cache."""
+        return f"cannot be reached since {self.since:%Y-%m-%dT%H:%M:%SZ}: {self.error}"
+
 
 class _Event(msgspec.Struct):
     """One line of a watch."""

@@ -13,6 +13,7 @@ from dpuchain.api.kinds import SECRET
 from dpuchain.api.meta import ObjectKey, key_of
 from dpuchain.kube.cache import Cache, Change
 from dpuchain.kube.client import Client
+from dpuchain.kube.identity import cluster_identity
 from dpuchain.kube.kubeconfig import InvalidKubeconfig
 from dpuchain.kube.secrets import KUBECONFIG_KEY, kubeconfig_in
 from dpuchain.runtime.logs import bind
@@ -67,6 +68,8 @@ class DpuClusters(Generic[C]):
         self._problems: dict[ObjectKey, str] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
         self._undecided: dict[ObjectKey, asyncio.TimerHandle] = {}
+        self._identities: dict[ObjectKey, str] = {}
+        self._next_identity = asyncio.Event()
         self._joined: list[Callable[[C], None]] = []
         self._changed: list[Changed] = []
         self._settled: list[Callable[[], None]] = []
@@ -152,13 +155,34 @@ class DpuClusters(Generic[C]):
                 await changed.wait()
 
     async def _connect(self, key: ObjectKey, secret: ObjectKey, data: Mapping[str, str] | None) -> None:
+        """Have a connection as long as no older DPUCluster leads to the same API server, where each would remove what is the other's."""
         try:
-            member = self._connect_by(key, kubeconfig_in(data))
-        except InvalidKubeconfig as error:
-            self._fail(key, f"cannot be used: {KUBECONFIG_KEY} of Secret {secret} {error}")
-            return
+            while True:
+                try:
+                    member = self._connect_by(key, kubeconfig_in(data))
+                except InvalidKubeconfig as error:
+                    self._fail(key, f"cannot be used: {KUBECONFIG_KEY} of Secret {secret} {error}")
+                    return
+                async with member.client, asyncio.TaskGroup() as group:
+                    if key not in self._identities:
+                        self._identities[key] = await cluster_identity(member.client, lambda failing: self._fail(key, str(failing)))
+                        self._identified()
+                    owner = self._owner(key)
+                    serving = group.create_task(self._serve(key, member)) if owner == key else None
+                    if owner != key:
+                        self._fail(key, f"leads to the same API server as DPUCluster {owner}, which is older; delete one of the two")
+                    while self._owner(key) == owner:
+                        await self._next_identity.wait()
+                    if serving is not None:
+                        serving.cancel()
+        finally:
+            if self._identities.pop(key, None) is not None:
+                self._identified()
+
+    async def _serve(self, key: ObjectKey, member: C) -> None:
+        """Have the caches of a connection run until cancelled."""
         try:
-            async with member.client, asyncio.TaskGroup() as group:
+            async with asyncio.TaskGroup() as group:
                 self._problems.pop(key, None)
                 self._members[key] = member
                 for joined in self._joined:
@@ -175,6 +199,17 @@ class DpuClusters(Generic[C]):
             if self._members.get(key) is member:
                 del self._members[key]
             self._tell_state(key)
+
+    def _owner(self, key: ObjectKey) -> ObjectKey:
+        """The oldest of the DPUClusters that lead to the same API server as this one, as far as is known."""
+        identity = self._identities[key]
+        known = [cluster for cluster in self.clusters if self._identities.get(key_of(cluster)) == identity]
+        return min(((str(cluster.metadata.creation_timestamp), key_of(cluster)) for cluster in known), default=("", key))[1]
+
+    def _identified(self) -> None:
+        """Wake all who wait to hear which cluster leads where."""
+        self._next_identity.set()
+        self._next_identity = asyncio.Event()
 
     def _begin(self, key: ObjectKey) -> None:
         """From now on it is not known whether the cluster can be used; not for long."""

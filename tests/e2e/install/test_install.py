@@ -91,6 +91,18 @@ class Installation:
         mine = [event for event in events if event["involvedObject"]["kind"] == "DPUCluster"]
         return [event["reason"] for event in sorted(mine, key=lambda event: event["metadata"]["creationTimestamp"])]
 
+    async def turned(self) -> list[str]:
+        """What Events say of objects of ours that were Ready and are not any more."""
+        found = []
+        for kubectl in (self.host, self.dpus):
+            events = await kubectl.items("events")
+            found += [
+                f"{event['involvedObject']['kind']} {event['involvedObject']['name']} {event['count']}: {event['message']}"
+                for event in events
+                if event["reason"] == "NotReady" and event["source"].get("component", "").startswith("dpuchain")
+            ]
+        return sorted(found)
+
     async def owned(self) -> set[str]:
         """Everything in the clusters that Helm or we could have left."""
         found = set()
@@ -194,6 +206,7 @@ async def lives(installation: Installation) -> None:
     with pytest.raises(LabError, match=r"admission webhook .* denied the request"):
         await host("create", "--filename=-", stdin=json.dumps(OUT_OF_REACH).encode())
 
+    turned = await installation.turned()
     async with pinged(rack.layout.identity.namespace("host-1")) as counted:
         await installation.deploy(await installation.package(f"--version={VERSION}", f"--app-version={VERSION}"))
         await installation.rolled_out(VERSION)
@@ -202,6 +215,7 @@ async def lives(installation: Installation) -> None:
     sent, received = counted
     assert sent > 0
     assert sent - received <= 1, "the last may have been under way when the ping was ended"
+    assert await installation.turned() == turned, "nothing was lost, so nothing was not Ready"
     assert await installation.told() == ["Installed", "Upgraded", "RolledBack"]
 
     await host("delete", "dpuservicechain,dpuservice,dpuserviceinterface", "--all", NAMESPACE, "--timeout=90s", timeout=100)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.integration.deploy.conftest import CHARTS, Helm
+import yaml
+from tests.conftest import define
+from tests.integration.deploy.conftest import CHARTS, Helm, apply
+
+from dpuchain.api.names import OPERATOR_NAMESPACE
+from dpuchain.kube.errors import KubeError
+from dpuchain.lab.process import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dpuchain.kube.client import Client
+    from dpuchain.lab.cluster import Cluster
+
 ON = "--set=crds.install=false,monitoring.enabled=true,monitoring.labels.release=stack"
 WITH_SECRETS = f"{ON},monitoring.tokenSecret.name=reader,metrics.certificateSecret=shown"
+OPERATOR, OPERATOR_SUM = "github.com/prometheus-operator/prometheus-operator@v0.92.0", "h1:tAbsod3+9sQsxDeAvLP27dAe9terToht5M+YdDwLGP0="
 MONITORING = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
 
 
@@ -73,6 +84,38 @@ async def test_secrets_that_are_named_are_those_that_are_shown_and_checked(helm:
             mount = next(mount for mount in container["volumeMounts"] if mount["mountPath"] == "/etc/dpuchain/metrics")
             volume = next(volume for volume in pod["spec"]["volumes"] if volume["name"] == mount["name"])
             assert volume["secret"]["secretName"] == "shown"
+
+
+@pytest.fixture
+async def monitoring_kinds(control_plane: Cluster, tmp_path: Path) -> None:
+    """The Prometheus Operator's own definitions, of the module that the Go registry has."""
+    download = (
+        "go",
+        "-C",
+        str(tmp_path),
+        "mod",
+        "download",
+        "-json",
+        OPERATOR,
+    )
+    module = json.loads(await run(*download, environment={"GOTOOLCHAIN": "local"}, timeout=120))
+    assert module["Sum"] == OPERATOR_SUM
+    folder = Path(module["Dir"]) / "example" / "prometheus-operator-crd"
+    names = (f"monitoring.coreos.com_{kind.lower()}s.yaml" for kind in MONITORING)
+    await define(control_plane, [yaml.safe_load((folder / name).read_text()) for name in names])
+
+
+@pytest.mark.usefixtures("monitoring_kinds")
+@pytest.mark.parametrize("options", [ON, WITH_SECRETS], ids=["own-token", "secrets"])
+async def test_prometheus_operator_knows_every_field(helm: Helm, client: Client, options: str) -> None:
+    await apply(client, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}])
+    for chart in CHARTS:
+        items = of_kind(await helm.rendered(chart, options), *MONITORING)
+        assert items
+        await apply(client, items, dry_run=True)
+        (first, *_) = items
+        with pytest.raises(KubeError, match=r"spec\.whatever"):
+            await apply(client, [{**first, "spec": {**first["spec"], "whatever": 1}}], dry_run=True)
 
 
 async def test_nothing_of_it_is_there_unless_it_is_wanted(helm: Helm) -> None:

@@ -83,6 +83,38 @@ async def test_cluster_that_is_deleted_lets_objects_go_that_wait_for_it(world: W
     await world.south_is_back()
 
 
+async def test_of_two_that_lead_to_one_api_server_the_older_is_served(world: World) -> None:
+    await world.add_cluster("north", place="first")
+    await world.add_chain(dpuClusterSelector={"matchLabels": {"place": "first"}})
+    await world.told(world.chains, "chain", RECONCILED, "True")
+    await world.add_cluster("twin", world.kubeconfig("north"), place="second")
+    await world.add_chain("second", dpuClusterSelector={"matchLabels": {"place": "second"}})
+    told = f"DPUCluster {world.namespace}/twin leads to the same API server as DPUCluster {world.namespace}/north, which is older"
+    await world.told(world.chains, "second", RECONCILED, "False", told)
+    written = await world.versions()
+    await world.add_chain("both")
+    await world.told(world.chains, "both", RECONCILED, "False", told)
+    await world.until(lambda: world.everywhere("both") == {"north"}, "written once")
+    now = await world.versions()
+    assert {key: now[key] for key in written} == written
+    assert world.everywhere("second") == set()
+    await world.client.delete(kinds.DPU_CLUSTER, world.key("north"))
+    await world.until(lambda: world.everywhere("second") == {"north"}, "served when it is alone")
+
+
+async def test_an_older_one_that_comes_to_the_same_api_server_later_is_served(world: World) -> None:
+    await world.add_bare_cluster("elder", place="first")
+    await world.add_cluster("north", place="second")
+    await world.add_chain(dpuClusterSelector={"matchLabels": {"place": "second"}})
+    await world.until(lambda: world.everywhere() == {"north"}, "there")
+    await world.put_secret("elder", world.kubeconfig("north"))
+    await world.told(
+        world.chains, "chain", RECONCILED, "False", f"the same API server as DPUCluster {world.namespace}/elder, which is older"
+    )
+    await world.add_chain("first", dpuClusterSelector={"matchLabels": {"place": "first"}})
+    await world.until(lambda: world.everywhere("first") == {"north"}, "served")
+
+
 def broken_kubeconfigs(good: dict[str, Any]) -> dict[str, tuple[bytes, str]]:
     """Kubeconfigs that cannot be used, each with the words that say why."""
     user = {"name": "south", "user": {"token": SECRET}}
@@ -145,20 +177,6 @@ async def test_rotated_kubeconfig_is_taken_up_and_a_useless_one_is_told(world: W
     await world.until(lambda: world.everywhere("next") == {"north"}, "written with the new one")
     await world.client.delete(kinds.SECRET, world.key("north-kubeconfig"))
     await world.told(world.chains, "chain", RECONCILED, "False", "there is no such Secret")
-
-
-async def test_two_names_of_one_cluster_do_not_fight(world: World) -> None:
-    """The same DPU cluster registered twice: one set, written the same way by both, and no end of writing."""
-    await world.add_cluster("north")
-    await world.add_cluster("south", world.kubeconfig("north"))
-    await world.add_chain()
-    await world.told(world.chains, "chain", RECONCILED, "True")
-    written = await world.versions()
-    for name in ("one", "two"):
-        await world.add_chain(name)
-        await world.told(world.chains, name, RECONCILED, "True")
-    now = await world.versions()
-    assert {key: now[key] for key in written} == written
 
 
 async def test_cluster_that_stops_answering_in_the_midst_of_writes_holds_up_no_other(world: World) -> None:

@@ -13,6 +13,7 @@ from dpuchain.api import kinds, names
 from dpuchain.api.meta import key_of
 from dpuchain.host.releases import DIGEST_LABEL, OWNER_LABEL, REVISION_LABEL
 from dpuchain.lab.process import run as run_command
+from dpuchain.runtime.metrics import exposition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,6 +241,20 @@ async def test_controller_that_ends_during_an_installation_is_succeeded(world: W
     statuses = [record.metadata.labels["status"] for record in await world.records(world.north)]
     # Helm may have been done just when it was ended; then its revision is the successor's too, who cannot know that.
     assert statuses in (["deployed"], ["superseded", "deployed"])
+
+
+@pytest.mark.usefixtures("controller")
+async def test_secret_among_the_values_is_repeated_by_nobody(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = "marker, as no label may be"
+    await world.add_cluster("north")
+    await world.add_service(values={"serviceDaemonSet": {"labels": {"admin-password": secret, "plain": "not, either"}}})
+    await world.told(world.services, "service", RECONCILED, "False", 'Invalid value: "***"')
+    service = world.services.get(world.key("service"))
+    assert service is not None
+    logs = capsys.readouterr()
+    told = (service.status, logs.out, logs.err, (await exposition()).decode(), [event.message for event in world.events])
+    assert "not, either" in str(told)
+    assert secret not in str(told)
 
 
 @pytest.mark.usefixtures("controller")

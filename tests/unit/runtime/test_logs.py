@@ -21,10 +21,13 @@ class Subject(NamedTuple):
     kind: str
     key: ObjectKey
 
+seen = set()
+
 async def reconcile(key):
     structlog.get_logger("x").info("at work")
     logging.getLogger("library").warning("at work, too")
-    if key == ObjectKey("ns", "b"):
+    if key == ObjectKey("ns", "b") and key not in seen:
+        seen.add(key)
         raise Unreachable("it is away")
 
 async def cluster(name, kind, *keys):
@@ -33,7 +36,8 @@ async def cluster(name, kind, *keys):
     for key in keys:
         controller.enqueue(key)
     task = asyncio.create_task(controller.run())
-    await asyncio.sleep(0.2)
+    while not controller.idle:
+        await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait([task])
 
