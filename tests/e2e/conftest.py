@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NAMESPACE = "dpf-operator-system"
+EXAMPLE = "examples/01-bump-in-the-wire/chain.yaml"
+"""The document's example: its second switch has a serviceMTU of 2000."""
 LEARNED = "cookie=0xd9c12"
 """What the cookies of learned entries begin with (docs/pipeline.md)."""
 HOST_KINDS = ("dpuserviceinterfaces", "dpuservices", "dpuservicechains")
@@ -121,18 +124,36 @@ def run(*command: str, timeout: float) -> Outcome:
     return Outcome(done.returncode, done.stdout + done.stderr)
 
 
-@pytest.fixture(scope="package")
-def rack() -> Iterator[Rack]:
-    """Two DPUs in one DPU cluster, without the example."""
+@contextlib.contextmanager
+def raised(clusters: int) -> Iterator[Rack]:
+    """Two DPUs in so many DPU clusters, without the example."""
     with tempfile.TemporaryDirectory(prefix="dpuchain-e2e-") as folder:
         rack = Rack(Path(folder) / "rack")
         try:
-            outcome = rack.lab("up", "--dpus=2", "--clusters=1", "--no-example", timeout=900)
+            outcome = rack.lab("up", "--dpus=2", f"--clusters={clusters}", "--no-example", timeout=900)
             assert outcome.status == 0, outcome.output
             yield rack
         finally:
             outcome = rack.lab("down")
             assert outcome.status == 0, outcome.output
+
+
+@pytest.fixture(scope="package")
+def rack() -> Iterator[Rack]:
+    """Two DPUs in one DPU cluster, without the example."""
+    with raised(1) as rack:
+        yield rack
+
+
+@pytest.fixture(scope="module")
+def ready_example(rack: Rack, pytestconfig: pytest.Config) -> Iterator[None]:
+    """The document's example, Ready, and afterwards gone with its pods."""
+    manifest = ("--filename", str(pytestconfig.rootpath / EXAMPLE))
+    rack.ok("host", "apply", *manifest)
+    rack.ok("host", "wait", "--for=condition=Ready", *manifest, "--timeout=90s")
+    yield
+    rack.ok("host", "delete", *manifest, "--timeout=120s")
+    rack.ok("cluster-1", "wait", "--for=delete", "pod", "--all", "--timeout=60s")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.conftest import EXAMPLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.e2e.conftest import Rack
 
-EXAMPLE = "examples/01-bump-in-the-wire/chain.yaml"
 KINDS = ("dpuserviceinterfaces", "dpuservices", "dpuservicechains")
 HELD = "example.org/provisioning"
 """A finalizer such as the one by which DPF's provisioning keeps a DPUCluster until what runs there is gone."""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.conftest import EXAMPLE
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Rack
 
-EXAMPLE = "examples/01-bump-in-the-wire/chain.yaml"
 DPUS = ("dpu-1", "dpu-2")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dpuchain.lab.layout import Layout
 from tests.e2e.conftest import run
-from tests.e2e.test_example import EXAMPLE, service_pod
+from tests.e2e.test_example import service_pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +21,9 @@ STALE = "vethleftbehind0"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def example(rack: Rack, pytestconfig: pytest.Config) -> Iterator[None]:
-    """The example, Ready."""
-    manifest = ("--filename", str(pytestconfig.rootpath / EXAMPLE))
-    rack.ok("host", "apply", *manifest)
-    rack.ok("host", "wait", "--for=condition=Ready", *manifest, "--timeout=90s")
+def theirs(rack: Rack, ready_example: None) -> Iterator[None]:
+    """A port of somebody else's, beside the example."""
     yield
-    rack.ok("host", "delete", *manifest, "--timeout=120s")
-    rack.ok("cluster-1", "wait", "--for=delete", "pod", "--all", "--timeout=60s")
     rack.at("dpu-1", "ovs-vsctl", "--if-exists", "del-port", "theirs")
 
 

@@ -13,13 +13,13 @@ import yaml
 from dpuchain.lab.layout import Layout
 from dpuchain.lab.network import FABRIC
 from dpuchain.lab.traffic import End, Stream
+from tests.e2e.conftest import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.e2e.conftest import Rack
 
-EXAMPLE = "examples/01-bump-in-the-wire/chain.yaml"
 LOST = 200
 """Frames of 1000 a second each way that a move may cost; a pod that restarts without another beside it costs thousands."""
 SURGE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}

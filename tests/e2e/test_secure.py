@@ -10,26 +10,14 @@ import pytest
 
 from dpuchain.api.names import OPERATOR_CONFIG_NAME
 from dpuchain.lab.layout import Layout
-from tests.e2e.test_example import EXAMPLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.e2e.conftest import Rack
 
 DPUS = ("dpu-1", "dpu-2")
 TIMEOUT_SECONDS = 4
 LASTING = re.compile(r"hard_timeout=\d+, *")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def example(rack: Rack, pytestconfig: pytest.Config) -> Iterator[None]:
-    """The example, Ready."""
-    manifest = ("--filename", str(pytestconfig.rootpath / EXAMPLE))
-    rack.ok("host", "apply", *manifest)
-    rack.ok("host", "wait", "--for=condition=Ready", *manifest, "--timeout=90s")
-    yield
-    rack.ok("host", "delete", *manifest, "--timeout=120s")
+pytestmark = pytest.mark.usefixtures("ready_example")
 
 
 def configure(rack: Rack, timeout: str | None) -> None:

@@ -12,25 +12,12 @@ from dpuchain.lab.network import FABRIC
 from dpuchain.lab.traffic import End, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.e2e.conftest import Rack
 
-EXAMPLE = "examples/01-bump-in-the-wire/chain.yaml"
 DPUS = ("dpu-1", "dpu-2")
 LIMIT = "dpuchain.dpu.nvidia.com/max-unavailable"
 SINCE = "dpuchain.dpu.nvidia.com/restarting-since"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def example(rack: Rack, pytestconfig: pytest.Config) -> Iterator[None]:
-    """The document's example on the rack; its second switch has a serviceMTU of 2000."""
-    manifest = ("--filename", str(pytestconfig.rootpath / EXAMPLE))
-    rack.ok("host", "apply", *manifest)
-    rack.ok("host", "wait", "--for=condition=Ready", *manifest, "--timeout=90s")
-    yield
-    rack.ok("host", "delete", *manifest, "--timeout=120s")
-    rack.ok("cluster-1", "wait", "--for=delete", "pod", "--all", "--timeout=60s")
+pytestmark = pytest.mark.usefixtures("ready_example")
 
 
 def pods(rack: Rack) -> dict[str, dict[str, Any]]:

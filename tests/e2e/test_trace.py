@@ -19,10 +19,10 @@ from dpuchain.api.names import PASSES_PROBES_ANNOTATION
 from dpuchain.lab.layout import Layout
 from dpuchain.lab.process import run as command
 from tests.e2e.bench import Bench, Path, hops
-from tests.e2e.conftest import run
+from tests.e2e.conftest import EXAMPLE, run
 from tests.e2e.frames import Tap
 from tests.e2e.manifests import NAMESPACE, ON_FIRST, apply, chain, interface
-from tests.e2e.test_example import EXAMPLE, in_service, service_pod
+from tests.e2e.test_example import in_service, service_pod
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Rack

@@ -23,6 +23,7 @@ import yaml
 
 from dpuchain.kube.client import Client
 from dpuchain.lab.scraping import token
+from tests.e2e.conftest import EXAMPLE
 from tests.e2e.drawing import Line, draw
 from tests.e2e.manifests import apply, interface
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Rack
 
-EXAMPLE = "examples/01-bump-in-the-wire/chain.yaml"
 RULES = "deploy/monitoring/alerts.yaml"
 DASHBOARD = "deploy/dashboards/dpuchain.json"
 WINDOW = "1m"

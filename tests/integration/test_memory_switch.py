@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 from bench.fleet.switch import MemoryDatabase, MemoryOpenFlow
 from msgspec.structs import replace
+from tests.integration.doors import opened, ports, until
 
 from dpuchain.api.meta import ObjectKey
 from dpuchain.flows.compile import ChainSwitches, compile_switches
@@ -35,33 +34,6 @@ def doors(request: pytest.FixtureRequest) -> Iterator[Doors]:
         return
     ovs = request.getfixturevalue("make_ovs")()
     yield lambda: Database(ovs.database), lambda: OpenFlow(ovs.management)
-
-
-@asynccontextmanager
-async def opened(door: Any) -> AsyncIterator[Any]:
-    task = asyncio.create_task(door.run())
-    try:
-        async with asyncio.timeout(30):
-            await door.synced()
-        yield door
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def until(database: Database, holds: Callable[[], bool]) -> None:
-    told = asyncio.Event()
-    database.subscribe(told.set)
-    async with asyncio.timeout(15):
-        while not holds():
-            await told.wait()
-            told.clear()
-
-
-def ports(database: Database) -> dict[str, PortRow]:
-    found = database.ports("br-sfc")
-    assert not isinstance(found, Absent)
-    return dict(found)
 
 
 async def test_a_port_is_made_numbered_brought_up_and_kept_as_it_is(doors: Doors) -> None:

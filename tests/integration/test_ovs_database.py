@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.doors import opened, ports, until
 
 from dpuchain.lab.openvswitch import OpenVSwitch
 from dpuchain.ovs.changes import AddPort, DeletePort, SetInterface
 from dpuchain.ovs.database import Database
 from dpuchain.ovs.errors import Rejected, Unreachable
-from dpuchain.ovs.rows import Absent, PortRow
+from dpuchain.ovs.rows import Absent
 from dpuchain.ovs.unixctl import call
 
 
-@asynccontextmanager
-async def opened(remote: str) -> AsyncIterator[Database]:
-    database = Database(remote)
-    task = asyncio.create_task(database.run())
-    try:
-        async with asyncio.timeout(30):
-            await database.synced()
-        yield database
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def until(database: Database, holds: Callable[[], bool]) -> None:
-    """Wait for what the database is told to bring."""
-    told = asyncio.Event()
-    database.subscribe(told.set)
-    async with asyncio.timeout(15):
-        while not (database.connected and holds()):
-            await told.wait()
-            told.clear()
-
-
-def ports(database: Database) -> dict[str, PortRow]:
-    found = database.ports("br-sfc")
-    assert not isinstance(found, Absent)
-    return dict(found)
-
-
 async def test_a_port_is_made_and_gets_the_number_that_was_asked_for(ovs: OpenVSwitch) -> None:
-    async with opened(ovs.database) as database:
+    async with opened(Database(ovs.database)) as database:
         wanted = AddPort("br-sfc", "p0", "dummy", {"dpf-type": "physical"}, {"dpf-id": "ns/p0"}, 9216, 17)
         await database.apply([wanted])
         assert ports(database)["p0"].interface_external_ids == {"dpf-id": "ns/p0"}
@@ -61,7 +31,7 @@ async def test_a_port_is_made_and_gets_the_number_that_was_asked_for(ovs: OpenVS
 
 async def test_what_is_already_so_is_not_written(ovs: OpenVSwitch) -> None:
     wanted = AddPort("br-sfc", "p0", "dummy", {"dpf-type": "physical"}, {"dpf-id": "ns/p0"}, 9216, 17, {"a": "b"})
-    async with opened(ovs.database) as database:
+    async with opened(Database(ovs.database)) as database:
         await database.apply([wanted])
         await until(database, lambda: ports(database)["p0"].link_state == "up")
         size = (ovs.directory / "conf.db").stat().st_size
@@ -71,7 +41,7 @@ async def test_what_is_already_so_is_not_written(ovs: OpenVSwitch) -> None:
 
 
 async def test_one_transaction_does_all_or_nothing(ovs: OpenVSwitch) -> None:
-    async with opened(ovs.database) as database:
+    async with opened(Database(ovs.database)) as database:
         await database.apply([AddPort("br-sfc", "p0", "dummy", interface_external_ids={"dpf-id": "ns/p0"})])
         with pytest.raises(Rejected, match="interface nowhere does not exist") as caught:
             await database.apply([DeletePort("br-sfc", "p0"), AddPort("br-sfc", "p1", "dummy"), SetInterface("nowhere")])
@@ -87,7 +57,7 @@ async def test_one_transaction_does_all_or_nothing(ovs: OpenVSwitch) -> None:
 
 
 async def test_a_port_of_one_owner_is_not_taken_over(ovs: OpenVSwitch) -> None:
-    async with opened(ovs.database) as database:
+    async with opened(Database(ovs.database)) as database:
         await database.apply([AddPort("br-sfc", "p0", "dummy", interface_external_ids={"dpf-id": "ns/first", "note": "kept"})])
         for change in (
             AddPort("br-sfc", "p0", "dummy", interface_external_ids={"dpf-id": "ns/second"}),
@@ -107,7 +77,7 @@ async def test_a_port_of_one_owner_is_not_taken_over(ovs: OpenVSwitch) -> None:
 
 
 async def test_of_two_who_claim_a_port_at_once_one_gets_it(ovs: OpenVSwitch) -> None:
-    async with opened(ovs.database) as one, opened(ovs.database) as two:
+    async with opened(Database(ovs.database)) as one, opened(Database(ovs.database)) as two:
         for round_ in range(10):
             name = f"p{round_}"
             if round_ % 2:
@@ -127,7 +97,7 @@ async def test_of_two_who_claim_a_port_at_once_one_gets_it(ovs: OpenVSwitch) -> 
 
 async def test_a_port_of_another_bridge_stays_there(ovs: OpenVSwitch) -> None:
     await ovs.vsctl("add-br", "br-other", "--", "add-port", "br-other", "p0", "--", "set", "interface", "p0", "type=dummy")
-    async with opened(ovs.database) as database:
+    async with opened(Database(ovs.database)) as database:
         with pytest.raises(Rejected, match="port p0 already exists on a bridge other than br-sfc") as caught:
             await database.apply([AddPort("br-sfc", "p0", "dummy")])
         assert caught.value.code == "WrongBridge"
@@ -140,7 +110,7 @@ async def test_a_port_of_another_bridge_stays_there(ovs: OpenVSwitch) -> None:
 
 
 async def test_absent_is_not_unreachable(ovs: OpenVSwitch) -> None:
-    async with opened(ovs.database) as database:
+    async with opened(Database(ovs.database)) as database:
         assert database.ports("br-none") == Absent("bridge br-none")
         assert database.bridge("br-none") == Absent("bridge br-none")
         bridge = database.bridge("br-sfc")
@@ -154,7 +124,7 @@ async def test_absent_is_not_unreachable(ovs: OpenVSwitch) -> None:
 
 
 async def test_changes_by_others_are_told(ovs: OpenVSwitch) -> None:
-    async with opened(ovs.database) as database:
+    async with opened(Database(ovs.database)) as database:
         await ovs.vsctl("add-port", "br-sfc", "p0", "--", "set", "interface", "p0", "external_ids:dpf-id=ns/x")
         await until(database, lambda: "p0" in ports(database))
         await ovs.vsctl("set", "interface", "p0", "external_ids:dpf-id=ns/y")
@@ -170,7 +140,7 @@ async def test_changes_by_others_are_told(ovs: OpenVSwitch) -> None:
 
 
 async def test_a_restarted_server_is_found_again_and_what_changed_meanwhile_is_seen(ovs: OpenVSwitch, background: Any) -> None:
-    async with opened(ovs.database) as database:
+    async with opened(Database(ovs.database)) as database:
         await database.apply([AddPort("br-sfc", "p0", "dummy"), AddPort("br-sfc", "p1", "dummy")])
         assert ovs._server is not None
         await asyncio.to_thread(background.run, ovs._server.stop())

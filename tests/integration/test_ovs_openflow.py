@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.integration.doors import opened
 
 from dpuchain.api.meta import ObjectKey
 from dpuchain.flows.compile import ChainSwitches, compile_switches
@@ -29,22 +28,9 @@ def compiled(*chains: tuple[ObjectKey, tuple[tuple[int, ...], ...]]) -> FlowStat
     return compile_switches([ChainSwitches.of_ports(owner, switches) for owner, switches in chains])
 
 
-@asynccontextmanager
-async def opened(socket: Path) -> AsyncIterator[OpenFlow]:
-    openflow = OpenFlow(socket)
-    task = asyncio.create_task(openflow.run())
-    try:
-        async with asyncio.timeout(30):
-            await openflow.synced()
-        yield openflow
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
 async def test_what_is_read_back_equals_what_was_sent(ovs: OpenVSwitch) -> None:
     want = compiled((FIRST, ((1, 2), (3, 4, 5))), (SECOND, ((6, 7, 8, 9), (10, 11))))
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         assert await openflow.read_state() == FlowState()
         await openflow.apply(diff(FlowState(), want))
         assert await openflow.read_state() == want
@@ -55,7 +41,7 @@ async def test_what_is_read_back_equals_what_was_sent(ovs: OpenVSwitch) -> None:
 
 async def test_the_largest_chain_is_installed_read_back_and_removed(ovs: OpenVSwitch) -> None:
     want = compiled((FIRST, tuple(tuple(range(1 + 50 * index, 51 + 50 * index)) for index in range(50))))
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         await openflow.apply(diff(FlowState(), want))
         assert await openflow.read_state() == want
         await openflow.apply(diff(want, FlowState()))
@@ -65,7 +51,7 @@ async def test_the_largest_chain_is_installed_read_back_and_removed(ovs: OpenVSw
 async def test_there_and_back_again(ovs: OpenVSwitch) -> None:
     a = compiled((FIRST, ((1, 2, 3), (4, 5))))
     b = compiled((FIRST, ((1, 2, 6), (4, 5, 3))), (SECOND, ((7, 8),)))
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         for state in (a, b, a, FlowState(), b):
             await openflow.apply(diff(await openflow.read_state(), state))
             assert await openflow.read_state() == state
@@ -79,7 +65,7 @@ async def test_foreign_flows_are_not_seen_and_not_touched(ovs: OpenVSwitch) -> N
     for flow in foreign:
         await ovs.ofctl("add-flow", flow)
     want = compiled((FIRST, ((1, 2, 3), (4, 5))))
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         assert await openflow.read_state() == FlowState()
         await openflow.apply(diff(FlowState(), want))
         await openflow.apply(diff(want, FlowState()))
@@ -90,7 +76,7 @@ async def test_foreign_flows_are_not_seen_and_not_touched(ovs: OpenVSwitch) -> N
 async def test_changes_by_others_under_our_cookie_are_seen_and_undone(ovs: OpenVSwitch) -> None:
     want = compiled((FIRST, ((1, 2), (3, 4, 5))))
     wire = next(flow for flow in want.flows if flow.match == (("in_port", 1, None),))
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         await openflow.apply(diff(FlowState(), want))
         changes = [
             f"cookie={wire.cookie:#x},table=0,priority=1000,in_port=1,actions=push_vlan:0x8100,set_field:4097->vlan_vid,group:7,output:2",
@@ -111,7 +97,7 @@ async def test_a_refused_flow_is_named_and_nothing_of_its_bundle_is_done(ovs: Op
     want = compiled((FIRST, ((1, 2),)))
     bad = next(iter(want.flows))
     refused = msgspec.structs.replace(bad, table=4, actions=(Output(0xFFFFFF01), Resubmit(3)))
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         with pytest.raises(Rejected, match=r"br-sfc.mgmt: action refused \(OpenFlow error 2/4\): Flow\(table=4") as caught:
             await openflow.apply(FlowChanges(add=(*want.flows, refused)))
         assert caught.value.code == "2/4"
@@ -122,7 +108,7 @@ async def test_a_refused_flow_is_named_and_nothing_of_its_bundle_is_done(ovs: Op
 
 async def test_a_deletion_spares_a_flow_that_somebody_else_has_put_in_its_place(ovs: OpenVSwitch) -> None:
     want = compiled((FIRST, ((1, 2),)))
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         await openflow.apply(diff(FlowState(), want))
         await ovs.ofctl("add-flow", "cookie=0x5,table=0,priority=1000,in_port=1,actions=drop")
         await openflow.apply(diff(want, FlowState()))
@@ -132,7 +118,7 @@ async def test_a_deletion_spares_a_flow_that_somebody_else_has_put_in_its_place(
 async def test_a_restarted_switch_is_found_again_with_empty_tables(ovs: OpenVSwitch, background: Any) -> None:
     want = compiled((FIRST, ((1, 2), (3, 4, 5))))
     told: list[bool] = []
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         openflow.subscribe(lambda: told.append(openflow.connected))
         await openflow.apply(diff(FlowState(), want))
         await asyncio.to_thread(background.run, ovs.stop_daemon())
@@ -172,7 +158,7 @@ async def test_a_bridge_without_openflow_1_4_says_what_to_do(ovs: OpenVSwitch) -
 
 async def test_many_writers_at_once_do_not_mix_their_bundles(ovs: OpenVSwitch) -> None:
     states = [compiled((ObjectKey("default", f"chain-{index}"), ((2 * index + 1, 2 * index + 2),))) for index in range(50)]
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         await asyncio.gather(*(openflow.apply(diff(FlowState(), state)) for state in states))
         assert (await openflow.read_state()).flows == frozenset().union(*(state.flows for state in states))
 
@@ -205,7 +191,7 @@ async def test_changes_of_others_are_told_and_our_own_are_not(ovs: OpenVSwitch) 
         changed.clear()
         return [told.pop() for _ in range(len(told))]
 
-    async with opened(ovs.management) as openflow:
+    async with opened(OpenFlow(ovs.management)) as openflow:
         openflow.watch(note)
         await openflow.apply(diff(FlowState(), want))
         await openflow.apply(diff(want, compiled((FIRST, ((1, 2),)))))

@@ -15,7 +15,7 @@ from dpuchain.api.interface import ServiceInterface
 from dpuchain.api.kinds import POD, SERVICE_CHAIN, SERVICE_INTERFACE
 from dpuchain.api.kubernetes import Pod
 from dpuchain.api.meta import untraced
-from dpuchain.kube.cache import Cache, Change
+from dpuchain.kube.cache import Cache, Change, problem_of
 from dpuchain.kube.client import Client
 from dpuchain.kube.views import agent_settings_of
 from dpuchain.ovs.errors import Unreachable
@@ -78,14 +78,9 @@ class NodeObjects:
     @property
     def problem(self) -> str | None:
         """What is in the way of knowing the node's objects; None if nothing is."""
-        for cache in self:
-            if cache.failing is not None:
-                return f"{cache.resource.plural} cannot be read since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
-            if not cache.is_synced:
-                return f"{cache.resource.plural} have not been read yet"
-        if not self.known:
-            return "; ".join(map(str, self.settings.invalid.values()))
-        return None
+        if (problem := problem_of(self)) is not None or self.known:
+            return problem
+        return "; ".join(map(str, self.settings.invalid.values()))
 
     def subscribe(self, callback: Callable[[], None], vanished: Callable[[], None]) -> None:
         """Call `callback` after each change from which something may follow for the switch, or `vanished` if there is time for that.

@@ -21,7 +21,7 @@ from dpuchain.api.kubernetes import Metadata, Pod
 from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import RESTARTING_ANNOTATION, SERVICE_LABEL
 from dpuchain.chain.expand import child_name, set_of_child
-from dpuchain.kube.cache import Cache
+from dpuchain.kube.cache import Cache, problem_of
 from dpuchain.kube.client import Client
 from dpuchain.kube.sharing import Pool
 
@@ -79,12 +79,7 @@ class ClusterObjects:
     @property
     def problem(self) -> str | None:
         """What is in the way of knowing the cluster's objects; None if nothing is."""
-        for cache in self:
-            if cache is not self.networks and cache.failing is not None:
-                return f"{cache.resource.plural} cannot be read since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
-            if cache is not self.networks and not cache.is_synced:
-                return f"{cache.resource.plural} have not been read yet"
-        return None
+        return problem_of(cache for cache in self if cache is not self.networks)
 
 
 def _stray(child: Any) -> Iterator[tuple[ObjectKey, str]]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -363,3 +363,13 @@ def _error_of(event: _Event, action: str) -> KubeError:
     except UNREADABLE:
         code = None
     return from_response(code if isinstance(code, int) else 500, bytes(event.object), action)
+
+
+def problem_of(caches: Iterable[Cache[Any]]) -> str | None:
+    """Why it is not known of which objects a cluster consists, by the first cache that does not know; None if all do."""
+    for cache in caches:
+        if cache.failing is not None:
+            return f"{cache.resource.plural} cannot be read since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
+        if not cache.is_synced:
+            return f"{cache.resource.plural} have not been read yet"
+    return None

@@ -13,7 +13,7 @@ from dpuchain.api.kinds import DPF_OPERATOR_CONFIG, DPU_CLUSTER, DPU_SERVICE, DP
 from dpuchain.api.meta import ObjectKey
 from dpuchain.api.names import OPERATOR_CONFIG_NAME, OPERATOR_NAMESPACE
 from dpuchain.api.service import DPUService
-from dpuchain.kube.cache import Cache
+from dpuchain.kube.cache import Cache, problem_of
 from dpuchain.kube.client import Client
 
 OPERATOR_CONFIG = ObjectKey(OPERATOR_NAMESPACE, OPERATOR_CONFIG_NAME)
@@ -51,12 +51,7 @@ class HostObjects:
     @property
     def problem(self) -> str | None:
         """What is in the way of knowing the host cluster's objects; None if nothing is."""
-        for cache in self:
-            if cache.failing is not None:
-                return f"{cache.resource.plural} cannot be read since {cache.failing.since:%Y-%m-%dT%H:%M:%SZ}: {cache.failing.error}"
-            if not cache.is_synced:
-                return f"{cache.resource.plural} have not been read yet"
-        return None
+        return problem_of(self)
 
     @property
     def config(self) -> DPFOperatorConfig | None:

@@ -23,12 +23,12 @@ from dpuchain.lab.layout import HOST, Layout, Shape
 from dpuchain.lab.process import run
 from dpuchain.lab.rack import Rack
 from dpuchain.lab.toolchain import Toolchain
+from tests.e2e.conftest import EXAMPLE
 from tests.e2e.install.later import VERSION, write_images
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-EXAMPLE = "examples/01-bump-in-the-wire/chain.yaml"
 CLUSTER = "cluster-1"
 IMAGE = "docker.io/dpuchain/dpuchain"
 NAMESPACE = f"--namespace={OPERATOR_NAMESPACE}"
