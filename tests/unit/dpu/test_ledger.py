@@ -1,12 +1,15 @@
-"""What we wrote counts until a watch brings it, or what came after it; and it is known how long that took."""
+"""What is counted as it goes is right, what we wrote counts until a watch brings it or what came after it, and how long that took."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dpuchain.api.chain import ServiceChain, ServiceChainSet, ServiceChainSetSpec, ServiceChainSpec, ServiceChainTemplate
 from dpuchain.api.meta import ObjectKey, ObjectMeta
 from dpuchain.chain.expand import chain_maker
+from dpuchain.chain.status import Standing
 from dpuchain.dpu.ledger import Ledger
 
 KEY = ObjectKey("ns", "chain")
@@ -17,8 +20,16 @@ def chain(version: int, uid: str = "first") -> ServiceChain:
     return ServiceChain(metadata=metadata, spec=ServiceChainSpec(node="dpu-1", switches=()))
 
 
+NODES = st.sampled_from(["dpu-1", "dpu-2", "dpu-3"])
+STANDINGS = st.builds(Standing, st.just(KEY), st.just(""), applied=st.booleans(), cause=st.sampled_from([None, "no port", "no link"]))
+
+
 @pytest.fixture
 def ledger() -> Ledger:
+    return of_a_set()
+
+
+def of_a_set() -> Ledger:
     spec = ServiceChainSetSpec(template=ServiceChainTemplate(spec=ServiceChainSpec(switches=())))
     return Ledger(chain_maker(ServiceChainSet(metadata=ObjectMeta(name="set", namespace="ns"), spec=spec)))
 
@@ -50,3 +61,16 @@ def test_a_deletion_ends_it_if_it_is_of_the_object_that_was_written(ledger: Ledg
     assert ledger.newest(KEY, None) == chain(7)
     ledger.gone(chain(8))
     assert ledger.newest(KEY, None) is None
+
+
+@given(st.lists(st.tuples(NODES, st.none() | STANDINGS, st.integers(0, 2))))
+def test_what_is_counted_as_it_goes_is_what_a_count_of_all_gives(notes: list[tuple[str, Standing | None, int]]) -> None:
+    ledger = of_a_set()
+    for node, standing, surplus in notes:
+        ledger.note(node, standing, surplus)
+    last = {node: (standing, surplus) for node, standing, surplus in notes}
+    standings = [standing for standing, _ in last.values() if standing is not None]
+    tally = ledger.tally
+    assert (tally.wanted, tally.applied) == (len(standings), sum(standing.applied for standing in standings))
+    assert tally.surplus == sum(surplus for _, surplus in last.values())
+    assert sorted(map(repr, tally.unready)) == sorted(repr(standing) for standing in standings if standing.cause is not None)
