@@ -5,13 +5,16 @@ from __future__ import annotations
 from tools.reference.text import code, page, table
 
 from dpuchain.api.vocabulary import ANNOTATIONS, CONDITIONS, EVENTS, REASONS
+from dpuchain.kube.events import BURST, SECONDS
 
 _CONDITIONS = """
 Each has `observedGeneration`; one of an older generation says nothing of the object as it is now. `Ready` sums up the others of its
 object: it is True only when all are, which evidence has shown. Wait for one with `kubectl wait --for=condition=Ready
 dpuservicechain/NAME`.
 """
-_EVENTS = "`kubectl describe` and `kubectl events --for KIND/NAME` show them. The same Event once more is counted up, not written again.\n"
+_EVENTS = f"""`kubectl describe` and `kubectl events --for KIND/NAME` show them. The same Event once more is counted up, not written again. Of one
+object there are {BURST} at once at most, and one more every {SECONDS / 60:.0f} minutes.
+"""
 
 
 def told() -> str:

@@ -20,12 +20,12 @@ from dpuchain.dpu.children import Children, Work
 from dpuchain.dpu.kinds import AnyKind
 from dpuchain.dpu.ledger import Ledger
 from dpuchain.dpu.world import BY_NODE, BY_SET, ClusterObjects
+from dpuchain.kube.bucket import TokenBuckets
 from dpuchain.kube.cache import Change
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import Invalid, KubeError, NotFound
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer
 from dpuchain.runtime import tracing
-from dpuchain.runtime.bucket import TokenBuckets
 from dpuchain.runtime.clock import Clock
 from dpuchain.runtime.convergence import Convergence
 from dpuchain.runtime.fanout import FanOut

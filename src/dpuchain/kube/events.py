@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from datetime import datetime
@@ -15,6 +16,7 @@ from dpuchain.api.kubernetes import Event, EventSource, ObjectReference
 from dpuchain.api.meta import Object, ObjectMeta, key_of
 from dpuchain.api.resource import Resource
 from dpuchain.api.vocabulary import EventReason
+from dpuchain.kube.bucket import TokenBuckets
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import KubeError, NotFound
 
@@ -22,19 +24,29 @@ _log = structlog.get_logger(__name__)
 REMEMBERED = 1024
 """Events that the recorder still knows, so that one that repeats is counted up instead of written again."""
 
+BURST, SECONDS = 25, 300.0
+"""Events of one object at once, and after how long there may be one more: client-go's own bounds (EventSourceObjectSpamFilter)."""
+
 
 class EventRecorder:
-    """Writes Events about objects. An Event is a courtesy: that one cannot be written is logged and never hinders the work."""
+    """Writes Events about objects. An Event is a courtesy: that one cannot be written is logged and never hinders the work; nor does an
+    object that turns all the time become an Event each time.
+    """
 
     def __init__(self, client: Client, component: str) -> None:
         self._client = client
         self._component = component
         self._written: OrderedDict[str, Event] = OrderedDict()
+        self._buckets = TokenBuckets(BURST, SECONDS)
 
     async def record(
         self, resource: Resource[Object], item: Object, kind: Literal["Normal", "Warning"], reason: EventReason, message: str, now: datetime
     ) -> None:
         """Say of `item` that `reason` happened. The same once more raises the count of the Event that is there."""
+        about = {"kind": resource.kind, "namespace": item.metadata.namespace, "name": item.metadata.name, "reason": reason}
+        if not self._may(item.metadata.uid):
+            _log.info("event left out, as there were many of this object", **about)
+            return
         stem = item.metadata.name[:200].rstrip("-.")
         identity = "\0".join((item.metadata.uid, kind, reason, message))
         name = f"{stem}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
@@ -63,8 +75,15 @@ class EventRecorder:
         try:
             await self._write(event, fresh=before is None)
         except KubeError as error:
-            about = {"kind": resource.kind, "namespace": item.metadata.namespace, "name": item.metadata.name}
-            _log.warning("event not written", **about, reason=reason, error=str(error))
+            _log.warning("event not written", **about, error=str(error))
+
+    def _may(self, uid: str) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._buckets.trim(now)
+        if self._buckets.wait(uid, now) > 0:
+            return False
+        self._buckets.take(uid, now)
+        return True
 
     async def _write(self, event: Event, *, fresh: bool) -> None:
         if not fresh:

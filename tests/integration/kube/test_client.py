@@ -19,7 +19,7 @@ from dpuchain.kube import client as kube_client
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
 from dpuchain.kube.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unreachable
-from dpuchain.kube.events import EventRecorder
+from dpuchain.kube.events import BURST, EventRecorder
 from dpuchain.kube.patches import needs_apply
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer, write_status
 
@@ -267,6 +267,17 @@ async def test_the_same_event_again_is_counted_and_one_that_is_gone_is_made_agai
     await client.delete(EVENT, key_of(found))
     await recorder.record(SECRET, item, "Warning", "Repaired", "m" * 2000, NOW)
     assert await events_of(client, namespace) == [("Warning", "Repaired", 4)]
+
+
+async def test_an_object_that_turns_all_the_time_is_no_event_each_time(client: Client, namespace: str) -> None:
+    items = [await client.create(SECRET, secret(namespace, name)) for name in ("restless", "quiet")]
+    recorder = EventRecorder(client, "tests")
+    for number in range(BURST + 5):
+        await recorder.record(SECRET, items[0], "Warning", "NotReady", f"cause {number % 3}", NOW)
+    await recorder.record(SECRET, items[1], "Warning", "NotReady", "cause", NOW)
+    events = (await client.list(EVENT, namespace=namespace)).items
+    counts = {item.metadata.name: sum(e.count for e in events if e.involved_object.uid == item.metadata.uid) for item in items}
+    assert counts == {"restless": BURST, "quiet": 1}
 
 
 async def test_an_event_that_cannot_be_written_hinders_nothing() -> None:

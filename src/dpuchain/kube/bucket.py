@@ -23,6 +23,10 @@ class TokenBuckets:
         """It is being done."""
         self._full[key] = max(self._full.get(key, now), now) + self.seconds
 
+    def trim(self, now: float) -> None:
+        """Forget the keys whose buckets are full again, which changes nothing."""
+        self._full = {key: moment for key, moment in self._full.items() if moment > now}
+
     def forget(self, key: Hashable) -> None:
         """The key is no more."""
         self._full.pop(key, None)
