@@ -12,8 +12,8 @@ Each has `observedGeneration`; one of an older generation says nothing of the ob
 object: it is True only when all are, which evidence has shown. Wait for one with `kubectl wait --for=condition=Ready
 dpuservicechain/NAME`.
 """
-_EVENTS = f"""`kubectl describe` and `kubectl events --for KIND/NAME` show them. The same Event once more is counted up, not written again. Of one
-object there are {BURST} at once at most, and one more every {SECONDS / 60:.0f} minutes.
+_EVENTS = f"""`kubectl describe` and `kubectl events --for KIND/NAME` show them. The same Event once more is counted up, not written again.
+Of one object there are {BURST} at once at most, and one more every {SECONDS / 60:.0f} minutes.
 """
 
 
