@@ -23,9 +23,12 @@ PREFIX = "soak-"
 LABEL = "bench/soak"
 PAUSE = 0.5
 """Seconds between two changes."""
-WARM_SECONDS = 60.0
-IDLE_SECONDS = 80.0
-"""After which connections that nothing is sent by have been closed, and with them what they hold."""
+WARM_SECONDS = 300.0
+"""Until as many objects have been there at once as ever will be, and what a process needs for that has been asked of the kernel."""
+IDLE_SECONDS = 160.0
+"""After which connections that nothing is sent by have been closed, and with them what they hold: a client looks for such every 75 s, and
+closes those that were idle for so long.
+"""
 SPARE = 3
 """Connections more or fewer that are no growth: a watch that has just been begun anew leaves the one before it open for a while."""
 _TASKS = re.compile(r"^dpuchain_tasks (\S+)$", re.MULTILINE)

@@ -13,7 +13,7 @@ import structlog
 
 from dpuchain.api.kinds import EVENT
 from dpuchain.api.kubernetes import Event, EventSource, ObjectReference
-from dpuchain.api.meta import Object, ObjectMeta, key_of
+from dpuchain.api.meta import Object, ObjectKey, ObjectMeta, key_of
 from dpuchain.api.resource import Resource
 from dpuchain.api.vocabulary import EventReason
 from dpuchain.kube.bucket import TokenBuckets
@@ -36,7 +36,8 @@ class EventRecorder:
     def __init__(self, client: Client, component: str) -> None:
         self._client = client
         self._component = component
-        self._written: OrderedDict[str, Event] = OrderedDict()
+        self._written: OrderedDict[ObjectKey, tuple[int, datetime]] = OrderedDict()
+        """How often each was recorded, and when first."""
         self._buckets = TokenBuckets(BURST, SECONDS)
 
     async def record(
@@ -50,9 +51,10 @@ class EventRecorder:
         stem = item.metadata.name[:200].rstrip("-.")
         identity = "\0".join((item.metadata.uid, kind, reason, message))
         name = f"{stem}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-        before = self._written.get(identity)
+        key = ObjectKey(item.metadata.namespace or "default", name)
+        before, first = self._written.get(key, (0, now))
         event = Event(
-            metadata=ObjectMeta(name=name, namespace=item.metadata.namespace or "default"),
+            metadata=ObjectMeta(name=key.name, namespace=key.namespace),
             involved_object=ObjectReference(
                 api_version=resource.api_version,
                 kind=resource.kind,
@@ -64,16 +66,16 @@ class EventRecorder:
             reason=reason,
             message=message[:1024],
             source=EventSource(component=self._component),
-            count=1 if before is None else before.count + 1,
-            first_timestamp=now if before is None else before.first_timestamp,
+            count=before + 1,
+            first_timestamp=first,
             last_timestamp=now,
         )
-        self._written[identity] = event
-        self._written.move_to_end(identity)
+        self._written[key] = event.count, first
+        self._written.move_to_end(key)
         if len(self._written) > REMEMBERED:
             self._written.popitem(last=False)
         try:
-            await self._write(event, fresh=before is None)
+            await self._write(event, fresh=not before)
         except KubeError as error:
             _log.warning("event not written", **about, error=str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,8 +12,8 @@ from dpuchain.api.meta import Object, untraced
 
 T = TypeVar("T", bound=Object)
 
-MOST = 20_000
-"""Parts that are remembered; with more all are forgotten, and what comes from then on is shared anew."""
+FEWEST = 1_000
+"""Parts that are remembered without asking whether they are still a part of anything."""
 
 
 class Pool:
@@ -23,6 +24,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._parts: dict[tuple[type, bytes], Any] = {}
+        self._most = FEWEST
 
     def __call__(self, item: T) -> T:
         """The equal object."""
@@ -45,6 +47,15 @@ class Pool:
         return shared
 
     def _one(self, part: Any) -> Any:
-        if len(self._parts) > MOST:
-            self._parts.clear()
+        if len(self._parts) >= self._most:
+            self._forget_unused()
         return self._parts.setdefault((type(part), msgspec.json.encode(part)), part)
+
+    def _forget_unused(self) -> None:
+        """Forget the parts that no object has any more: those that nothing but this pool and the question refers to.
+
+        Not before there are twice as many as were in use the last time, so that it costs nothing in the end.
+        """
+        for key in [key for key in self._parts if sys.getrefcount(self._parts[key]) <= 2]:
+            del self._parts[key]
+        self._most = max(FEWEST, 2 * len(self._parts))

@@ -38,12 +38,16 @@ def test_objects_stay_what_they_are_and_share_what_is_equal() -> None:
     assert first.status.conditions[0].type is second.status.conditions[0].type
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "MOST", 20)
+def test_parts_that_no_object_has_any_more_are_forgotten_and_the_others_are_shared_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "FEWEST", 20)
     pool = Pool()
-    items = [chain(f"c-{number}", f"dpu-{number}") for number in range(100)]
-    assert [pool(item) for item in items] == items
-    assert len(pool._parts) <= 30
+    first = pool(chain("first", "dpu-first", other="kept"))
+    for number in range(1_000):
+        pool(chain(f"c-{number}", f"dpu-{number}", other=f"value-{number}"))
+    assert len(pool._parts) <= 2 * 20
+    assert pool(chain("second", "dpu-first", other="kept")).metadata.labels is first.metadata.labels
+    many = [pool(chain(f"c-{number}", f"dpu-{number}")) for number in range(100)]
+    assert {pool(chain("again", item.spec.node or "")).spec.node is item.spec.node for item in many} == {True}
 
 
 def test_annotations_are_shared_whatever_trace_each_object_was_written_in() -> None:
