@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import structlog
@@ -56,6 +57,13 @@ class Connection(Protocol):
 C = TypeVar("C", bound=Connection)
 
 
+@dataclass(frozen=True, eq=False)
+class _Identity:
+    """What one connection has heard of which cluster it leads to."""
+
+    uid: str
+
+
 class DpuClusters(Generic[C]):
     """All DPU clusters. Subscribers are told of each connection before its caches run."""
 
@@ -68,7 +76,7 @@ class DpuClusters(Generic[C]):
         self._problems: dict[ObjectKey, str] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
         self._undecided: dict[ObjectKey, asyncio.TimerHandle] = {}
-        self._identities: dict[ObjectKey, str] = {}
+        self._identities: dict[ObjectKey, _Identity] = {}
         self._next_identity = asyncio.Event()
         self._joined: list[Callable[[C], None]] = []
         self._changed: list[Changed] = []
@@ -156,6 +164,7 @@ class DpuClusters(Generic[C]):
 
     async def _connect(self, key: ObjectKey, secret: ObjectKey, data: Mapping[str, str] | None) -> None:
         """Have a connection as long as no older DPUCluster leads to the same API server, where each would remove what is the other's."""
+        mine: _Identity | None = None
         try:
             while True:
                 try:
@@ -164,19 +173,21 @@ class DpuClusters(Generic[C]):
                     self._fail(key, f"cannot be used: {KUBECONFIG_KEY} of Secret {secret} {error}")
                     return
                 async with member.client, asyncio.TaskGroup() as group:
-                    if key not in self._identities:
-                        self._identities[key] = await cluster_identity(member.client, lambda failing: self._fail(key, str(failing)))
+                    if mine is None:
+                        mine = _Identity(await cluster_identity(member.client, lambda failing: self._fail(key, str(failing))))
+                        self._identities[key] = mine
                         self._identified()
-                    owner = self._owner(key)
+                    owner = self._owner(key, mine)
                     serving = group.create_task(self._serve(key, member)) if owner == key else None
                     if owner != key:
                         self._fail(key, f"leads to the same API server as DPUCluster {owner}, which is older; delete one of the two")
-                    while self._owner(key) == owner:
+                    while self._owner(key, mine) == owner:
                         await self._next_identity.wait()
                     if serving is not None:
                         serving.cancel()
         finally:
-            if self._identities.pop(key, None) is not None:
+            if mine is not None and self._identities.get(key) is mine:  # and not that of a connection by another kubeconfig
+                del self._identities[key]
                 self._identified()
 
     async def _serve(self, key: ObjectKey, member: C) -> None:
@@ -200,10 +211,10 @@ class DpuClusters(Generic[C]):
                 del self._members[key]
             self._tell_state(key)
 
-    def _owner(self, key: ObjectKey) -> ObjectKey:
+    def _owner(self, key: ObjectKey, mine: _Identity) -> ObjectKey:
         """The oldest of the DPUClusters that lead to the same API server as this one, as far as is known."""
-        identity = self._identities[key]
-        known = [cluster for cluster in self.clusters if self._identities.get(key_of(cluster)) == identity]
+        identities = self._identities
+        known = [cluster for cluster in self.clusters if (of := identities.get(key_of(cluster))) is not None and of.uid == mine.uid]
         return min(((str(cluster.metadata.creation_timestamp), key_of(cluster)) for cluster in known), default=("", key))[1]
 
     def _identified(self) -> None:
