@@ -174,7 +174,7 @@ OPEN = {"x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"}
 
 def _violations(schema: Json, path: Place) -> Iterator[Violation]:
     """Every constraint of a schema, those of its parts included."""
-    for keyword in schema.keys() - PLAIN - OPEN - {"required", "x-kubernetes-validations"}:
+    for keyword in sorted(schema.keys() - PLAIN - OPEN - {"required", "x-kubernetes-validations"}):  # as each worker must
         yield Violation(path, keyword, schema[keyword])
     for name in schema.get("required", ()):
         yield Violation(path, "required", name)
