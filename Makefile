@@ -70,11 +70,8 @@ docs: .venv/installed
 controlplane: bootstrap
 	@$(BIN)/dpuchain lab build
 
-# Two workers, each with files of its own in the order of their names: most tests wait most of their time, and share what a folder needs.
-# What fails is run once more, alone: the tests share two cores with the clusters that they raise, and one that came too late for that
-# reason passes then. Both outcomes are printed, and what fails twice fails.
 test: controlplane
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder || { echo "once more, alone, what has failed:"; $(BIN)/pytest --last-failed --last-failed-no-failures=none; }
+	@$(BIN)/python -m tools.tests
 
 e2e-install: controlplane
 	$(BIN)/pytest tests/integration/deploy tests/e2e/install
