@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Generic, Self, TypeVar
 
 import aiohttp
@@ -18,7 +17,7 @@ import msgspec
 from dpuchain.api.meta import Object, ObjectKey
 from dpuchain.api.resource import Resource
 from dpuchain.kube.certificates import end_of, end_of_servers
-from dpuchain.kube.errors import TRANSPORT_ERRORS, Invalid, KubeError, from_response, from_transport
+from dpuchain.kube.errors import TRANSPORT_ERRORS, Fenced, Invalid, KubeError, from_response, from_transport
 from dpuchain.kube.kubeconfig import Endpoint, in_cluster, read
 
 T = TypeVar("T", bound=Object)
@@ -102,9 +101,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=0, ssl=self._endpoint.tls or True, keepalive_timeout=75)
-        self._session = aiohttp.ClientSession(
-            connector=connector, headers={"User-Agent": self._user_agent}, auto_decompress=True, trace_configs=[_asking()]
-        )
+        self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": self._user_agent}, auto_decompress=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -188,19 +185,20 @@ class Client:
             ours = self._headers(accept, content_type if body is not None else None)
             try:
                 async with self._turns:
-                    if method != "GET":  # at its turn, and again when there is a connection: who waits may be stopped meanwhile
+                    if method != "GET":  # at its turn, and again when it is written: who waits may be stopped meanwhile
                         self._fence()
                     async with self._open().request(
                         method,
                         self.server + path,
                         params=query,
-                        data=body,
+                        data=body if body is None or method == "GET" else _Fenced(body, self._fence),
                         headers={**(headers or {}), **ours},
                         timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-                        trace_request_ctx=None if method == "GET" else self._fence,
                     ) as response:
                         content = await response.read()
             except TRANSPORT_ERRORS as error:
+                if isinstance(error.__cause__, Fenced):
+                    raise error.__cause__ from error
                 raise from_transport(error, action) from error
             if response.status >= 400:
                 raise from_response(response.status, content, action, response.headers.get("Retry-After"))
@@ -271,16 +269,18 @@ class Client:
         return headers
 
 
-def _asking() -> aiohttp.TraceConfig:
-    """Has the fence of a request asked as soon as there is a connection for it, which takes a while to make."""
+class _Fenced(aiohttp.BytesPayload):
+    """A body before which the fence is asked, when it and the headers before it are written and not a moment earlier: between the choice
+    of a connection and that, the event loop does other things, and the process may be stopped.
+    """
 
-    async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        if context.trace_request_ctx is not None:
-            context.trace_request_ctx()
+    def __init__(self, content: bytes, fence: Fence) -> None:
+        super().__init__(content)
+        self._fence = fence
 
-    config = aiohttp.TraceConfig()
-    config.on_connection_create_end.append(connected)
-    return config
+    async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
+        self._fence()
+        await super().write_with_length(writer, content_length)
 
 
 def _tell(verb: str, answer: str, began: float) -> None:

@@ -18,7 +18,7 @@ from dpuchain.chain import status
 from dpuchain.kube import client as kube_client
 from dpuchain.kube.cache import Cache
 from dpuchain.kube.client import Client
-from dpuchain.kube.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unreachable
+from dpuchain.kube.errors import AlreadyExists, Conflict, Denied, Fenced, Invalid, NotFound, Unreachable
 from dpuchain.kube.events import BURST, EventRecorder
 from dpuchain.kube.patches import needs_apply
 from dpuchain.kube.writes import StatusReporter, add_finalizer, remove_finalizer, write_status
@@ -329,3 +329,27 @@ async def test_watches_leave_requests_their_connections(api_server: Cluster, nam
             watch.cancel()
         await asyncio.wait(watches)
     assert [cache.failing for cache in caches] == [None] * 6
+
+
+async def test_a_write_that_must_not_be_sent_any_more_when_it_is_written_does_not_arrive(
+    api_server: Cluster, client: Client, namespace: str
+) -> None:
+    left = 0
+
+    def fence() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Fenced("another leads")
+
+    async with Client.from_kubeconfig(api_server.kubeconfig, user_agent="tests", fence=fence) as own:
+        for name in ("by-a-new-connection", "by-one-that-is-there"):
+            left = 1  # it is asked at the write's turn, and again when the bytes go
+            with pytest.raises(Fenced, match="another leads"):
+                await own.create(SECRET, secret(namespace, name))
+            await own.list(SECRET, namespace=namespace)
+            with pytest.raises(NotFound):
+                await client.get(SECRET, ObjectKey(namespace, name))
+        left = 2
+        await own.create(SECRET, secret(namespace, "by-a-new-connection"))
+    assert (await client.get(SECRET, ObjectKey(namespace, "by-a-new-connection"))).metadata.name
