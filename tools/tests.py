@@ -56,6 +56,9 @@ def together(*runs: Run) -> list[str]:
     try:
         return [run.name for run in runs if not run.wait()]
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("interrupted; taking down what was raised", flush=True)  # noqa: T201
         for run in runs:
             run.end()
         for run in runs:
