@@ -1,4 +1,4 @@
-"""Run every test: those of the whole way alone, as frames are counted there, the others in two runs beside each other, since most of them
+"""Run every test: those of the whole way alone, as frames are counted there, the others in three runs beside each other, since most of them
 wait most of their time. What fails is run once more, alone: two cores are shared with the clusters that the tests raise, and one that came
 too late for that reason passes then. Both outcomes are printed, and what fails twice fails.
 
@@ -8,6 +8,7 @@ seconds: what it had made would stay on the machine.
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -16,10 +17,17 @@ import time
 from collections.abc import Sequence
 
 ALONE = ("tests/e2e", "tests/integration/test_lab_rack.py")
-"""What is sensitive to what else the machine does, or takes all of it."""
+"""What is sensitive to what else the machine does, or takes all of it; less what is shipped."""
+SHIPPED = ("tests/e2e/install", "tests/e2e/newcomer")
+"""Racks of their own, on which Helm, pods and a newcomer take their time."""
 FIRST = ("tests/integration/agent", "tests/integration/cni", "tests/integration/deploy", "tests/integration/admission", "tests/unit")
 """About half of the others."""
-REST = ("tests", *(f"--ignore={path}" for path in (*ALONE, *FIRST)))
+GROUPS = {
+    "alone": (*ALONE, *(f"--ignore={path}" for path in SHIPPED)),
+    "ship": SHIPPED,
+    "first": FIRST,
+    "rest": ("tests", *(f"--ignore={path}" for path in (*ALONE, *FIRST))),
+}
 
 
 class Run:
@@ -73,8 +81,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
-    failed = together(Run("alone", *ALONE))
-    failed += together(Run("first", *FIRST), Run("rest", *REST))
+    alone, *beside = (functools.partial(Run, name, *arguments) for name, arguments in GROUPS.items())
+    failed = together(alone())
+    failed += together(*(run() for run in beside))
     if failed:
         print("once more, alone, what has failed:", flush=True)  # noqa: T201
     again = ("--last-failed", "--last-failed-no-failures=none")

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.tests import ALONE, FIRST, REST
+from tools.tests import ALONE, FIRST, GROUPS, SHIPPED
 
 ROOT = Path(__file__).parents[3]
 RUNNER = """
 import sys
 from tools import tests
-tests.ALONE, tests.FIRST, tests.REST = ((f"--rootdir={sys.argv[1]}", "-p", "no:cacheprovider", "-s", name) for name in sys.argv[2:])
+tests.GROUPS = {name: (f"--rootdir={sys.argv[1]}", "-p", "no:cacheprovider", "-s", f"test_{name}.py") for name in sys.argv[2:]}
 sys.exit(tests.main([]))
 """
 TEST = """
@@ -33,34 +33,33 @@ def test_something(raised):
 """
 
 
-def start(folder: Path, *bodies: str) -> subprocess.Popen[str]:
-    """Run three modules with one test each as the three runs."""
-    names = []
-    for number, body in enumerate(bodies):
-        names.append(str(folder / f"test_{number}.py"))
-        Path(names[-1]).write_text(TEST.format(body))
+def start(folder: Path, **bodies: str) -> subprocess.Popen[str]:
+    """Have the runner run modules with one test each, the first of them alone."""
+    for name, body in bodies.items():
+        (folder / f"test_{name}.py").write_text(TEST.format(body))
     (folder / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-c", RUNNER, str(folder), *names]
+    command = [sys.executable, "-c", RUNNER, str(folder), *bodies]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def test_what_is_named_is_there_and_the_rest_is_everything_else() -> None:
-    assert all((ROOT / path).exists() for path in (*ALONE, *FIRST))
-    assert tuple(f"--ignore={path}" for path in (*ALONE, *FIRST)) == REST[1:]
-    assert REST[0] == "tests"
+    named = (*ALONE, *SHIPPED, *FIRST)
+    assert all((ROOT / path).exists() for path in named)
+    assert all(path.startswith(ALONE) for path in SHIPPED)
+    assert GROUPS["rest"] == ("tests", *(f"--ignore={path}" for path in named if path not in SHIPPED))
 
 
 def test_failure_of_any_run_is_one_of_all(tmp_path: Path) -> None:
-    failing = start(tmp_path, "pass", "pass", "assert False")
-    text, _ = failing.communicate(timeout=60)
-    assert failing.returncode == 1
+    runner = start(tmp_path, alone="pass", rest="assert False")
+    text, _ = runner.communicate(timeout=60)
+    assert runner.returncode == 1
     assert " rest │ FAILED" in text
     assert "once more, alone" in text
 
 
 def test_who_is_interrupted_waits_until_all_is_cleared_up(tmp_path: Path) -> None:
-    runner = start(tmp_path, "pass", "time.sleep(60)", "time.sleep(60)")
+    runner = start(tmp_path, alone="pass", first="time.sleep(60)", rest="time.sleep(60)")
     assert runner.stdout is not None
     said = []
     for line in runner.stdout:
