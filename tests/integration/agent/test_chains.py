@@ -162,13 +162,14 @@ async def test_restart_of_the_database_changes_no_flow(world: World, agent: asyn
     await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready")
     right = sorted(await world.flows())
     monitor = await asyncio.create_subprocess_exec(
-        "ovs-ofctl",
-        *("-O", "OpenFlow14", "monitor", f"unix:{world.switch.management}", "watch:!initial"),
+        *("stdbuf", "--output=L", "ovs-ofctl", "-O", "OpenFlow14", "monitor", f"unix:{world.switch.management}", "watch:"),
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **world.switch.environment},
     )
+    assert monitor.stdout is not None
     assert monitor.stderr is not None
-    await monitor.stderr.readline()  # it watches
+    await monitor.stdout.readline()  # what there is; what comes goes to the other stream
     await world.switch.restart_server()
     await world.until(lambda: world.ready(world.chains, "chain") == "False", "known to be away")
     await world.until(lambda: world.ready(world.chains, "chain") == "True", "ready again")
