@@ -23,12 +23,14 @@ PREFIX = "soak-"
 LABEL = "bench/soak"
 PAUSE = 0.5
 """Seconds between two changes."""
-WARM_SECONDS = 300.0
+WARM_SECONDS = 120.0
 """Until as many objects have been there at once as ever will be, and what a process needs for that has been asked of the kernel."""
 IDLE_SECONDS = 160.0
 """After which connections that nothing is sent by have been closed, and with them what they hold: a client looks for such every 75 s, and
 closes those that were idle for so long.
 """
+TELL_SECONDS = 120.0
+"""Between two lines that say how far it is."""
 SPARE = 3
 """Connections more or fewer that are no growth: a watch that has just been begun anew leaves the one before it open for a while."""
 _TASKS = re.compile(r"^dpuchain_tasks (\S+)$", re.MULTILINE)
@@ -47,11 +49,11 @@ class Holding:
 async def soak(plant: Plant, say: Say, minutes: float, seed: int = 0) -> list[Figure]:
     """Change something at random twice a second for so long, and compare what the processes hold at rest before and after."""
     chance = random.Random(seed)
-    await _churn(plant, chance, WARM_SECONDS)
+    await _churn(plant, say, chance, WARM_SECONDS)
     before = await _at_rest(plant)
     say(f"at rest after {WARM_SECONDS:.0f} s of changes: {before}")
     asked = await plant.requests()
-    changes = await _churn(plant, chance, minutes * 60)
+    changes = await _churn(plant, say, chance, minutes * 60)
     counted = (await plant.requests() - asked).total()
     after = await _at_rest(plant)
     say(f"at rest after {changes} more changes: {after}")
@@ -67,11 +69,16 @@ async def soak(plant: Plant, say: Say, minutes: float, seed: int = 0) -> list[Fi
     return found
 
 
-async def _churn(plant: Plant, chance: random.Random, seconds: float) -> int:
+async def _churn(plant: Plant, say: Say, chance: random.Random, seconds: float) -> int:
     """Change something again and again, then take it all back; returns how many changes that were."""
     there: dict[int, objects.Manifest] = {}
     count, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
+    tell = time.monotonic() + TELL_SECONDS
+    while (now := time.monotonic()) < end:
+        if now >= tell:
+            resident = {name: round(usage(process.pid).resident) for name, process in plant.processes.items()}
+            say(f"{count} changes, {(end - now) / 60:.0f} minutes to go; MB in use: {resident}")
+            tell += TELL_SECONDS
         await _change(plant, chance, there, f"{int(end)}-{count}")
         count += 1
         await asyncio.sleep(PAUSE)
