@@ -106,6 +106,24 @@ class Rack:
                 names[f"{cluster}/{kind}"] = sorted(item["metadata"]["name"] for item in self.items(cluster, kind))
         return names
 
+    def until_as(self, before: dict[str, Any], seconds: float = 120) -> None:
+        """Wait until a snapshot is again as one before; a failure says in what it differs."""
+        differing: dict[str, Any] = {}
+
+        def same() -> bool:
+            now = self.snapshot()
+            differing.clear()
+            differing.update(
+                {name: (before.get(name), now.get(name)) for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+            )
+            return not differing
+
+        try:
+            self.until(same, "as it was before", seconds)
+        finally:
+            if differing:
+                print("before and now:", differing)  # noqa: T201
+
     def state(self) -> str:
         """Everything that helps to see why a test failed."""
         parts = [self.kubectl("host", "get", ",".join(HOST_KINDS), "--output=yaml").output]

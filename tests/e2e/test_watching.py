@@ -116,6 +116,7 @@ def prometheus(rack: Rack, pytestconfig: pytest.Config, tmp_path_factory: pytest
             f"--web.listen-address=127.0.0.1:{port}",
         ],
     ]
+    rack.ok("cluster-1", "wait", "--for=delete", "pod", "--all", "--timeout=60s")  # of tests before, whose ports go with them
     before = rack.snapshot()
     logs = [rack.directory / "host" / "dpuchain-admission.log", folder / "prometheus.log"]
     processes = []
@@ -141,7 +142,7 @@ def prometheus(rack: Rack, pytestconfig: pytest.Config, tmp_path_factory: pytest
             rack.ok("host", "delete", kind, "--ignore-not-found")
         rack.ok("host", "delete", "dpuserviceinterface/watched", "--ignore-not-found", "--timeout=60s")
         rack.ok("host", "delete", *manifest, "--ignore-not-found", "--timeout=120s")
-        rack.until(lambda: rack.snapshot() == before, "as it was before", 120)
+        rack.until_as(before)
 
 
 def all_up(prometheus: Prometheus) -> bool:
