@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-ALONE = ("tests/e2e", "tests/integration/test_lab_rack.py")
+ALONE = ("tests/e2e", "tests/integration/test_lab_rack.py", "tests/integration/kube/test_priority.py")
 """What is sensitive to what else the machine does, or takes all of it; less what is shipped."""
 SHIPPED = ("tests/e2e/install", "tests/e2e/newcomer")
 """Racks of their own, on which Helm, pods and a newcomer take their time."""

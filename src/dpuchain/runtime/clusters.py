@@ -57,11 +57,17 @@ class Connection(Protocol):
 C = TypeVar("C", bound=Connection)
 
 
-@dataclass(frozen=True, eq=False)
-class _Identity:
-    """What one connection has heard of which cluster it leads to."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a DPUCluster leads to, as last heard."""
 
-    uid: str
+    server: str
+    uid: str | None
+    """The identity of the cluster; None as long as it has not been told."""
+
+    def is_same(self, other: _Place) -> bool:
+        """Whether both are the same API server, as far as is known."""
+        return self.server == other.server if None in (self.uid, other.uid) else self.uid == other.uid
 
 
 class DpuClusters(Generic[C]):
@@ -76,8 +82,8 @@ class DpuClusters(Generic[C]):
         self._problems: dict[ObjectKey, str] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
         self._undecided: dict[ObjectKey, asyncio.TimerHandle] = {}
-        self._identities: dict[ObjectKey, _Identity] = {}
-        self._next_identity = asyncio.Event()
+        self._places: dict[ObjectKey, _Place] = {}  # kept when a kubeconfig cannot be used any more: what was made there is still theirs
+        self._heard = asyncio.Event()
         self._joined: list[Callable[[C], None]] = []
         self._changed: list[Changed] = []
         self._settled: list[Callable[[], None]] = []
@@ -127,6 +133,8 @@ class DpuClusters(Generic[C]):
         if task is not None:
             task.cancel()
         self._problems.pop(change.key, None)
+        self._places.pop(change.key, None)
+        self._wake()
         if new is not None and self._group is not None:
             self._begin(change.key)
             self._tasks[change.key] = self._group.create_task(self._keep(new))
@@ -164,31 +172,30 @@ class DpuClusters(Generic[C]):
 
     async def _connect(self, key: ObjectKey, secret: ObjectKey, data: Mapping[str, str] | None) -> None:
         """Have a connection as long as no older DPUCluster leads to the same API server, where each would remove what is the other's."""
-        mine: _Identity | None = None
-        try:
-            while True:
-                try:
-                    member = self._connect_by(key, kubeconfig_in(data))
-                except InvalidKubeconfig as error:
-                    self._fail(key, f"cannot be used: {KUBECONFIG_KEY} of Secret {secret} {error}")
-                    return
-                async with member.client, asyncio.TaskGroup() as group:
-                    if mine is None:
-                        mine = _Identity(await cluster_identity(member.client, lambda failing: self._fail(key, str(failing))))
-                        self._identities[key] = mine
-                        self._identified()
-                    owner = self._owner(key, mine)
-                    serving = group.create_task(self._serve(key, member)) if owner == key else None
-                    if owner != key:
-                        self._fail(key, f"leads to the same API server as DPUCluster {owner}, which is older; delete one of the two")
-                    while self._owner(key, mine) == owner:
-                        await self._next_identity.wait()
-                    if serving is not None:
-                        serving.cancel()
-        finally:
-            if mine is not None and self._identities.get(key) is mine:  # and not that of a connection by another kubeconfig
-                del self._identities[key]
-                self._identified()
+        place: _Place | None = None
+        while True:
+            try:
+                member = self._connect_by(key, kubeconfig_in(data))
+            except InvalidKubeconfig as error:
+                self._fail(key, f"cannot be used: {KUBECONFIG_KEY} of Secret {secret} {error}")
+                return
+            async with member.client, asyncio.TaskGroup() as group:
+                place = place if place is not None else await self._identify(key, member.client)
+                owner = await self._owner_after(None, key, place)
+                serving = group.create_task(self._serve(key, member)) if owner == key else None
+                if owner != key:
+                    self._fail(key, f"leads to the same API server as DPUCluster {owner}, which is older; delete one of the two")
+                await self._owner_after(owner, key, place)
+                if serving is not None:
+                    serving.cancel()
+
+    async def _identify(self, key: ObjectKey, client: Client) -> _Place:
+        """Ask the API server who it is, for as long as it takes."""
+        self._places.setdefault(key, _Place(client.server, None))
+        place = _Place(client.server, await cluster_identity(client, lambda failing: self._fail(key, str(failing))))
+        self._places[key] = place
+        self._wake()
+        return place
 
     async def _serve(self, key: ObjectKey, member: C) -> None:
         """Have the caches of a connection run until cancelled."""
@@ -211,16 +218,32 @@ class DpuClusters(Generic[C]):
                 del self._members[key]
             self._tell_state(key)
 
-    def _owner(self, key: ObjectKey, mine: _Identity) -> ObjectKey:
-        """The oldest of the DPUClusters that lead to the same API server as this one, as far as is known."""
-        identities = self._identities
-        known = [cluster for cluster in self.clusters if (of := identities.get(key_of(cluster))) is not None and of.uid == mine.uid]
-        return min(((str(cluster.metadata.creation_timestamp), key_of(cluster)) for cluster in known), default=("", key))[1]
+    async def _owner_after(self, before: ObjectKey | None, key: ObjectKey, place: _Place) -> ObjectKey:
+        """Wait until it is known which DPUCluster owns the API server that this one leads to, and until that is another than before."""
+        while True:
+            owner = self._owner(key, place)
+            if owner is not None and owner != before:
+                return owner
+            await self._heard.wait()
 
-    def _identified(self) -> None:
-        """Wake all who wait to hear which cluster leads where."""
-        self._next_identity.set()
-        self._next_identity = asyncio.Event()
+    def _owner(self, key: ObjectKey, place: _Place) -> ObjectKey | None:
+        """The oldest of the DPUClusters that lead to the same API server as this one; None if that is not known yet.
+
+        One that never was identified is held to lead there if it has the same address. By another address it may lead there too, which
+        is waited for during its first look only, so that one which does not answer does not hold up the others.
+        """
+        ages = {key_of(cluster): (str(cluster.metadata.creation_timestamp), key_of(cluster)) for cluster in self.clusters}
+        older = [other for other, age in ages.items() if key in ages and age < ages[key]]
+        same = [other for other in older if other in self._places and self._places[other].is_same(place)]
+        if same:
+            return min(same, key=ages.__getitem__)
+        unknown = [other for other in older if other not in self._places or self._places[other].uid is None]
+        return None if any(other in self._undecided for other in unknown) else key
+
+    def _wake(self) -> None:
+        """Have all look again who wait to hear which cluster leads where."""
+        self._heard.set()
+        self._heard = asyncio.Event()
 
     def _begin(self, key: ObjectKey) -> None:
         """From now on it is not known whether the cluster can be used; not for long."""
@@ -237,6 +260,7 @@ class DpuClusters(Generic[C]):
         if timer is None:
             return
         timer.cancel()
+        self._wake()
         if self.settled:
             for callback in self._settled:
                 callback()

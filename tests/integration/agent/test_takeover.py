@@ -100,7 +100,11 @@ async def test_flows_of_another_round_are_exchanged_without_a_frame_lost_and_por
     assert set(crossed.heard.values()) == {1}
     assert await world.numbers() == numbers
     assert "cookie=0x77" in await world.switch.ofctl("dump-flows")
-    assert (await world.switch.vsctl("get", "port", devices["a"], "external_ids:dpuchain-round")).strip() == '"1"'
+
+    async def marked() -> bool:
+        return (await world.switch.vsctl("get", "port", devices["a"], "external_ids:dpuchain-round")).strip() == '"1"'
+
+    await world.until_so(marked, "marked with the round of its flows")
 
 
 async def become_dpfs(world: World, chain: str, *switches: tuple[str, ...]) -> list[str]:
@@ -154,10 +158,14 @@ async def test_flows_of_dpf_are_exchanged_without_a_frame_lost_or_doubled(
         start_agent()
         await world.until_flows(right)
         await crossed.further(200)
+
+        async def exchanged() -> bool:
+            return f"{cookie_of(ObjectKey(world.namespace, 'chain')):#x}" not in await world.switch.ofctl("dump-flows")
+
+        await world.until_so(exchanged, "without DPF's flows")
     assert not crossed.lost
     assert set(crossed.heard.values()) == {1}
     assert await world.numbers() == numbers
     left = await world.switch.ofctl("dump-flows")
-    assert f"{cookie_of(ObjectKey(world.namespace, 'chain')):#x}" not in left
     assert "cookie=0x77" in left
     assert f"cookie={elsewhere:#x}" in left

@@ -8,16 +8,22 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.proxy import Fate, Proxy, Seen
 
 from dpuchain.api import kinds, names
 from dpuchain.kube.secrets import KUBECONFIG_KEY
 from dpuchain.runtime.metrics import exposition
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.integration.host.conftest import Place, World
+
+    from dpuchain.api.meta import ObjectKey
 
 RECONCILED, READY = names.CHAIN_SET_RECONCILED, names.CHAIN_SET_READY
 BOTH = {"north", "south"}
+SAME = "leads to the same API server as DPUCluster"
 SECRET = "c2VjcmV0LW9mLXNvdXRo"  # stands in kubeconfigs that cannot be used, and must stand nowhere else
 pytestmark = pytest.mark.usefixtures("controller")
 
@@ -113,6 +119,64 @@ async def test_an_older_one_that_comes_to_the_same_api_server_later_is_served(wo
     )
     await world.add_chain("first", dpuClusterSelector={"matchLabels": {"place": "first"}})
     await world.until(lambda: world.everywhere("first") == {"north"}, "served")
+
+
+async def two_of_one(world: World, start: Callable[..., asyncio.Task[None]], elder: bytes) -> dict[tuple[str, ObjectKey], str]:
+    """Have an older and a younger DPUCluster that lead to one API server, what the older has there, and no controller any more."""
+    await world.add_cluster("elder", elder, place="first")
+    await world.until(lambda: len(world.clusters) == 1, "seen")
+    first = start()
+    await world.add_chain(dpuClusterSelector={"matchLabels": {"place": "first"}})
+    await world.told(world.chains, "chain", RECONCILED, "True")
+    await world.add_cluster("twin", world.kubeconfig("north"), place="second")
+    await world.add_chain("second", dpuClusterSelector={"matchLabels": {"place": "second"}})
+    await world.told(world.chains, "second", RECONCILED, "False", SAME)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    return await sets_in(world)
+
+
+async def sets_in(world: World) -> dict[tuple[str, ObjectKey], str]:
+    return {key: version for key, version in (await world.versions()).items() if key[0].endswith("/servicechainsets")}
+
+
+async def test_younger_of_two_is_not_served_while_the_older_is_asked_who_it_is(
+    world: World, start: Callable[..., asyncio.Task[None]]
+) -> None:
+    asked = asyncio.Event()
+
+    async def late(_: Seen) -> Fate:
+        if not asked.is_set():
+            await asyncio.sleep(2)
+            asked.set()
+        return None
+
+    async with Proxy(world.fleet.members["north"]).serve() as proxy:
+        before = await two_of_one(world, start, proxy.kubeconfig)
+        proxy.rule = late
+        start()
+        await world.add_chain("probe", dpuClusterSelector={"matchLabels": {"place": "first"}})
+        await world.told(world.chains, "probe", RECONCILED, "True")
+        await world.set_mtu(1400, "second")
+        await world.told(world.chains, "second", RECONCILED, "False", SAME)
+        assert asked.is_set()
+        now = await sets_in(world)
+        assert {key: now.get(key) for key in before} == before
+        assert len(now) == len(before) + 1
+
+
+async def test_younger_of_two_is_not_served_while_the_older_cannot_say_who_it_is(
+    world: World, start: Callable[..., asyncio.Task[None]]
+) -> None:
+    before = await two_of_one(world, start, world.kubeconfig("north"))
+    stranger = world.fleet.members["north"].connection("stranger").kubeconfig("north")
+    await world.put_secret("elder", json.dumps(stranger).encode())
+    start()
+    await world.told(world.chains, "chain", RECONCILED, "False", 'User "stranger" cannot list resource')
+    await world.set_mtu(1400, "second")
+    await world.told(world.chains, "second", RECONCILED, "False", SAME)
+    assert await sets_in(world) == before
 
 
 def broken_kubeconfigs(good: dict[str, Any]) -> dict[str, tuple[bytes, str]]:

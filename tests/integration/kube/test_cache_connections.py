@@ -201,7 +201,7 @@ async def test_a_point_that_the_server_no_longer_knows_leads_to_a_new_list(
 
 
 async def test_many_that_must_list_anew_spread_their_lists(client: Client, namespace: str) -> None:
-    """As when a server was started anew: none of a hundred waits longer than is said, and they do not come together."""
+    """As when a server was started anew: a hundred do not come together, but from soon on until what is said."""
     await client.create(SERVICE_INTERFACE, uplink(namespace, "a"))
     caches = [Cache(client, SERVICE_INTERFACE, namespace=namespace) for _ in range(100)]
     loop, listed = asyncio.get_running_loop(), []
@@ -217,7 +217,7 @@ async def test_many_that_must_list_anew_spread_their_lists(client: Client, names
     async with asyncio.timeout(WAIT):
         await asyncio.gather(*map(follow, caches))
     listed.sort()
-    assert listed[10] < 1.0
+    assert listed[10] - listed[0] < 1.0
     assert listed[50] - listed[10] > 0.3
     assert listed[90] - listed[50] > 0.3
 
