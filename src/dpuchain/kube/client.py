@@ -89,6 +89,11 @@ class Client:
         """A client for the cluster that this process is a pod of. Raises InvalidKubeconfig."""
         return cls(in_cluster(environment), user_agent=user_agent)
 
+    @property
+    def authorities(self) -> frozenset[bytes]:
+        """Those of the endpoint."""
+        return self._endpoint.authorities
+
     def fenced(self, fence: Fence) -> Client:
         """The same open connection, for whom `fence` tells before each write whether he may."""
         other = Client(self._endpoint, user_agent=self._user_agent, fence=fence)

@@ -39,6 +39,12 @@ class Endpoint:
     certificate: bytes | None = None
     """Our own, in PEM, where we are known by one."""
 
+    @property
+    def authorities(self) -> frozenset[bytes]:
+        """The certificates, in DER, one of which must vouch for the server; none where anybody may."""
+        verified = self.tls is not None and self.tls.verify_mode == ssl.CERT_REQUIRED
+        return frozenset(self.tls.get_ca_certs(binary_form=True)) if self.tls is not None and verified else frozenset()
+
 
 def read(source: Path | Mapping[str, Any], context: str | None = None) -> Endpoint:
     """The endpoint that a kubeconfig (a file, or its decoded content) names in `context` or its current context.

@@ -62,12 +62,18 @@ class _Place:
     """Where a DPUCluster leads to, as last heard."""
 
     server: str
+    authorities: frozenset[bytes]
     uid: str | None
     """The identity of the cluster; None as long as it has not been told."""
 
     def is_same(self, other: _Place) -> bool:
         """Whether both are the same API server, as far as is known."""
         return self.server == other.server if None in (self.uid, other.uid) else self.uid == other.uid
+
+    def may_turn_out(self, other: _Place) -> bool:
+        """Whether this one, which has not been told yet who it is, may be the same API server as the other: somebody vouches for both."""
+        anybody = not self.authorities or not other.authorities
+        return self.uid is None and (anybody or not self.authorities.isdisjoint(other.authorities))
 
 
 class DpuClusters(Generic[C]):
@@ -191,11 +197,12 @@ class DpuClusters(Generic[C]):
 
     async def _identify(self, key: ObjectKey, client: Client) -> _Place:
         """Ask the API server who it is, for as long as it takes."""
-        self._places.setdefault(key, _Place(client.server, None))
-        place = _Place(client.server, await cluster_identity(client, lambda failing: self._fail(key, str(failing))))
-        self._places[key] = place
+        address = client.server, client.authorities
+        self._places.setdefault(key, _Place(*address, None))
         self._wake()
-        return place
+        self._places[key] = _Place(*address, await cluster_identity(client, lambda failing: self._fail(key, str(failing))))
+        self._wake()
+        return self._places[key]
 
     async def _serve(self, key: ObjectKey, member: C) -> None:
         """Have the caches of a connection run until cancelled."""
@@ -230,15 +237,16 @@ class DpuClusters(Generic[C]):
         """The oldest of the DPUClusters that lead to the same API server as this one; None if that is not known yet.
 
         One that never was identified is held to lead there if it has the same address. By another address it may lead there too, which
-        is waited for during its first look only, so that one which does not answer does not hold up the others.
+        is waited for during its first look only; and not if the two are vouched for by different authorities, as those of DPU clusters
+        are, so that one which does not answer does not hold up the others.
         """
         ages = {key_of(cluster): (str(cluster.metadata.creation_timestamp), key_of(cluster)) for cluster in self.clusters}
-        older = [other for other, age in ages.items() if key in ages and age < ages[key]]
-        same = [other for other in older if other in self._places and self._places[other].is_same(place)]
+        older = {other: self._places.get(other) for other, age in ages.items() if key in ages and age < ages[key]}
+        same = [other for other, there in older.items() if there is not None and there.is_same(place)]
         if same:
             return min(same, key=ages.__getitem__)
-        unknown = [other for other in older if other not in self._places or self._places[other].uid is None]
-        return None if any(other in self._undecided for other in unknown) else key
+        open_ = (other for other, there in older.items() if there is None or there.may_turn_out(place))
+        return None if any(other in self._undecided for other in open_) else key
 
     def _wake(self) -> None:
         """Have all look again who wait to hear which cluster leads where."""

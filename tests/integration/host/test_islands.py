@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,6 +85,23 @@ async def test_bad_clusters_hinder_no_other_and_one_that_answers_again_needs_no_
     await world.told(world.chains, "chain", RECONCILED, "True")
     await world.add_chain("next")
     await world.until(lambda: world.everywhere("next") == {"north", "south"}, "in the one that answers again, too")
+
+
+async def test_one_that_is_older_and_silent_does_not_hold_up_the_others_when_the_controller_starts(
+    world: World, start: Callable[..., asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the two might lead to the same API server, as far as their addresses tell."""
+    monkeypatch.setattr(dpu_clusters, "FIRST_LOOK_SECONDS", 600.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"https://127.0.0.1:{server.getsockname()[1]}"
+        await world.add_cluster("elder", by_way_of(world.kubeconfig("south"), address))
+        await world.until(lambda: len(world.clusters) == 1, "seen")
+        await world.add_cluster("north")
+        await world.add_chain()
+        task = start()
+        await world.until(lambda: world.everywhere() == {"north"}, "in the one that answers")
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def since(world: World, name: str) -> str | None:

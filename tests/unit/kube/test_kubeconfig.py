@@ -87,10 +87,12 @@ def test_certificates_as_data_and_as_files(tmp_path: Path) -> None:
 
 
 def test_insecure_and_plain_servers() -> None:
-    insecure = read(config({"insecure-skip-tls-verify": True})).tls
-    assert insecure is not None
-    assert (insecure.verify_mode, insecure.check_hostname) == (ssl.CERT_NONE, False)
-    assert read(config({"server": "http://127.0.0.1:8080"})).tls is None
+    insecure = read(config({"insecure-skip-tls-verify": True}))
+    assert insecure.tls is not None
+    assert (insecure.tls.verify_mode, insecure.tls.check_hostname) == (ssl.CERT_NONE, False)
+    plain = read(config({"server": "http://127.0.0.1:8080"}))
+    assert plain.tls is None
+    assert insecure.authorities == plain.authorities == frozenset()
 
 
 def test_another_context_and_none() -> None:
