@@ -17,14 +17,14 @@ import time
 from collections.abc import Sequence
 
 ALONE = ("tests/e2e", "tests/integration/test_lab_rack.py", "tests/integration/kube/test_priority.py")
-"""What is sensitive to what else the machine does, or takes all of it; less what is shipped."""
-SHIPPED = ("tests/e2e/install", "tests/e2e/newcomer")
-"""Racks of their own, on which Helm, pods and a newcomer take their time."""
+"""What is sensitive to what else the machine does, or takes all of it; less what is patient."""
+PATIENT = ("tests/e2e/install", "tests/e2e/newcomer", "tests/e2e/test_trace.py")
+"""Racks on which Helm, pods, a newcomer and who asks where a packet goes take their time, and no frames are counted."""
 FIRST = ("tests/integration/agent", "tests/integration/cni", "tests/integration/deploy", "tests/integration/admission", "tests/unit")
 """About half of the others."""
 GROUPS = {
-    "alone": (*ALONE, *(f"--ignore={path}" for path in SHIPPED)),
-    "ship": SHIPPED,
+    "alone": (*ALONE, *(f"--ignore={path}" for path in PATIENT)),
+    "slow": PATIENT,
     "first": FIRST,
     "rest": ("tests", *(f"--ignore={path}" for path in (*ALONE, *FIRST))),
 }

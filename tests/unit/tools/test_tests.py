@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.tests import ALONE, FIRST, GROUPS, SHIPPED
+from tools.tests import ALONE, FIRST, GROUPS, PATIENT
 
 ROOT = Path(__file__).parents[3]
 RUNNER = """
@@ -44,10 +44,10 @@ def start(folder: Path, **bodies: str) -> subprocess.Popen[str]:
 
 
 def test_what_is_named_is_there_and_the_rest_is_everything_else() -> None:
-    named = (*ALONE, *SHIPPED, *FIRST)
+    named = (*ALONE, *PATIENT, *FIRST)
     assert all((ROOT / path).exists() for path in named)
-    assert all(path.startswith(ALONE) for path in SHIPPED)
-    assert GROUPS["rest"] == ("tests", *(f"--ignore={path}" for path in named if path not in SHIPPED))
+    assert all(path.startswith(ALONE) for path in PATIENT)
+    assert GROUPS["rest"] == ("tests", *(f"--ignore={path}" for path in named if path not in PATIENT))
 
 
 def test_failure_of_any_run_is_one_of_all(tmp_path: Path) -> None:
