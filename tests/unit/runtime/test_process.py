@@ -30,6 +30,21 @@ from dpuchain.runtime.process import run
 
 async def main():
     """
+BUFFERS = """
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 // 1024 // 1024
+
+def buffers():
+    # With smaller blocks between them, that stay.
+    return [(bytearray(256 * 1024), bytearray(16 * 1024)) for _ in range(200)]
+
+async def main():
+    before = resident()
+    kept = [small for _, small in buffers()]
+    kept += [small for _, small in buffers()]
+    print(resident() - before)
+"""
 LOGS = """
 import logging, structlog
 from dpuchain.runtime.logs import set_up
@@ -73,6 +88,13 @@ def test_it_ends_when_main_returns_and_its_exceptions_pass_through() -> None:
 
 def test_a_main_that_was_cancelled_from_within_did_not_end_well() -> None:
     assert python(HEAD + "raise asyncio.CancelledError\nsys.exit(run(main))").returncode != 0
+
+
+def test_memory_of_connections_that_are_closed_is_given_back() -> None:
+    """asyncio has a buffer of that size for each; 400 of them are 100 MB, and what stays between them is 6."""
+    done = python(f"import asyncio, sys\nfrom dpuchain.runtime.process import run\n{BUFFERS}\nsys.exit(run(main))")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) <= 15
 
 
 def test_logs_are_a_json_object_a_line_on_standard_error() -> None:
