@@ -13,13 +13,10 @@ from dpuchain.runtime.metrics import WRITES_IN_FLIGHT, WRITES_LIMIT, WRITES_WAIT
 
 T = TypeVar("T")
 
-FEWEST, FIRST, MOST = 2, 16, 48
+FEWEST, FIRST, MOST = 2, 24, 48
 """Writes in flight: the bounds, and how many at first. More than the most is more than the connections that a client has to spare."""
-QUICK, SLOW = 0.1, 0.5
-"""Seconds that a write takes on average if more may be sent at once, and those after which fewer are: what waits in the server's queue
-waits better here. A server with two cores and a thousand agents takes 0.1 s with 16 at once; with 32 or 64 it does no more in a second,
-and less of changes and deletions (`bench.fleet`, the bare client).
-"""
+SLOW = 0.5
+"""Seconds that a write may take on average before fewer are sent at once: what waits in the server's queue waits better here."""
 
 
 class FanOut:
@@ -136,7 +133,7 @@ class FanOut:
         self._round.clear()
         if average > SLOW:
             self._set(self._limit * 2 / 3)
-        elif saturated and average < QUICK:
+        elif saturated and average < SLOW / 2:
             self._set(self._limit + 1)
 
     def _refused(self, error: KubeError) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -123,14 +122,6 @@ async def test_the_bound_grows_while_answers_are_quick_and_never_beyond_the_most
     assert turns.limit > before
     await asyncio.gather(*(turns.run(number % 7, quick) for number in range(4000)))
     assert turns.limit == fanout.MOST
-
-
-async def test_the_bound_stays_when_answers_are_neither_quick_nor_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "QUICK", 0.0)
-    turns = FanOut(SystemClock())
-    before = turns.limit
-    await asyncio.gather(*(turns.run(number % 7, partial(asyncio.sleep, 0)) for number in range(400)))
-    assert turns.limit == before
 
 
 async def test_a_cancelled_writer_passes_its_turn_on(narrow: FanOut) -> None:
