@@ -34,6 +34,8 @@ class FanOut:
         self._in_flight = 0
         self._round: list[float] = []
         self._paused_until = 0.0
+        self._slowed = 0.0
+        """When fewer were sent at once the last time because answers were slow."""
         self._timer: asyncio.TimerHandle | None = None
         self._queues: tuple[OrderedDict[Hashable, deque[asyncio.Future[None]]], ...] = (OrderedDict(), OrderedDict())
 
@@ -58,7 +60,7 @@ class FanOut:
             self._refused(error)
             return error
         else:
-            self._answered(self._clock.monotonic() - began, saturated=saturated)
+            self._answered(began, saturated=saturated)
             return result
         finally:
             self._release()
@@ -125,13 +127,17 @@ class FanOut:
         self._timer = None
         self._admit()
 
-    def _answered(self, seconds: float, *, saturated: bool) -> None:
-        self._round.append(seconds)
+    def _answered(self, began: float, *, saturated: bool) -> None:
+        now = self._clock.monotonic()
+        if began < self._slowed:  # sent before it was found slow, which has had its effect
+            return
+        self._round.append(now - began)
         if len(self._round) < self.limit:
             return
         average = sum(self._round) / len(self._round)
         self._round.clear()
         if average > SLOW:
+            self._slowed = now
             self._set(self._limit * 2 / 3)
         elif saturated and average < SLOW / 2:
             self._set(self._limit + 1)

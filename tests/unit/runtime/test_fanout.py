@@ -124,6 +124,19 @@ async def test_the_bound_grows_while_answers_are_quick_and_never_beyond_the_most
     assert turns.limit == fanout.MOST
 
 
+async def test_one_slow_moment_makes_the_bound_smaller_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that was in flight then comes late, and is more than a round of the smaller bound."""
+    monkeypatch.setattr(fanout, "SLOW", 0.0)
+    turns, server = FanOut(SystemClock()), Server()
+    before = turns.limit
+    tasks = [asyncio.ensure_future(turns.run("a", server.write(str(number)))) for number in range(before)]
+    await begun(tasks)
+    turns._set(before / 2)
+    await server.answer_all()
+    assert turns.limit == int(before / 2 * 2 / 3)
+    await asyncio.gather(*tasks)
+
+
 async def test_a_cancelled_writer_passes_its_turn_on(narrow: FanOut) -> None:
     server = Server()
     tasks = [asyncio.ensure_future(narrow.run("a", server.write(str(number)))) for number in range(4)]
