@@ -120,9 +120,8 @@ class Rack:
 
         try:
             self.until(same, "as it was before", seconds)
-        finally:
-            if differing:
-                print("before and now:", differing)  # noqa: T201
+        except pytest.fail.Exception as failure:
+            pytest.fail(f"{failure}: before and now {differing}")
 
     def state(self) -> str:
         """Everything that helps to see why a test failed."""

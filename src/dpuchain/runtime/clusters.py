@@ -70,7 +70,7 @@ class _Place:
         """Whether both are the same API server, as far as is known."""
         return self.server == other.server if None in (self.uid, other.uid) else self.uid == other.uid
 
-    def may_turn_out(self, other: _Place) -> bool:
+    def may_be_same(self, other: _Place) -> bool:
         """Whether this one, which has not been told yet who it is, may be the same API server as the other: somebody vouches for both."""
         anybody = not self.authorities or not other.authorities
         return self.uid is None and (anybody or not self.authorities.isdisjoint(other.authorities))
@@ -245,8 +245,8 @@ class DpuClusters(Generic[C]):
         same = [other for other, there in older.items() if there is not None and there.is_same(place)]
         if same:
             return min(same, key=ages.__getitem__)
-        open_ = (other for other, there in older.items() if there is None or there.may_turn_out(place))
-        return None if any(other in self._undecided for other in open_) else key
+        unknown = (other for other, there in older.items() if there is None or there.may_be_same(place))
+        return None if any(other in self._undecided for other in unknown) else key
 
     def _wake(self) -> None:
         """Have all look again who wait to hear which cluster leads where."""

@@ -22,9 +22,10 @@ SLOW = 0.5
 class FanOut:
     """Bounds the writes to one API server and says whose turn it is.
 
-    The bound follows the answers: one more for each round of writes that were all in use and quick, a third fewer when they become slow,
-    half as many when the server asks to wait (its priority and fairness does, with 429), and then none before it said. Parties take
-    turns, so that one with a thousand writes does not hold up one with a single one; what is urgent, because a person waits, goes first.
+    The bound follows the answers: one more for each round of writes that were all in use and quick, a third fewer when they become slow
+    (what was sent before that says nothing more), half as many when the server asks to wait (its priority and fairness does, with 429),
+    and then none before it said. Parties take turns, so that one with a thousand writes does not hold up one with a single one; what is
+    urgent, because a person waits, goes first.
     """
 
     def __init__(self, clock: Clock) -> None:

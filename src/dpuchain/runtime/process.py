@@ -35,7 +35,7 @@ def run(
 
 
 def _keep_giving_back(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the C library give memory back that it keeps between blocks which are in use, now and ever again.
+    """Have the C library give memory back that it keeps between blocks which are in use, now and once a minute.
 
     asyncio has a buffer of 256 KB for each TLS connection, and takes as much for each read. What is freed of that glibc keeps, between
     smaller blocks (malloc_trim(3)), so that a process would grow with the connections that it has had. Having the kernel asked for each

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RECONCILED, READY = names.CHAIN_SET_RECONCILED, names.CHAIN_SET_READY
 BOTH = {"north", "south"}
 SAME = "leads to the same API server as DPUCluster"
+SLOWNESS = 2.0
+"""Seconds in which the younger would have taken away what is the older's, if it were served."""
 SECRET = "c2VjcmV0LW9mLXNvdXRo"  # stands in kubeconfigs that cannot be used, and must stand nowhere else
 pytestmark = pytest.mark.usefixtures("controller")
 
@@ -121,20 +123,22 @@ async def test_an_older_one_that_comes_to_the_same_api_server_later_is_served(wo
     await world.until(lambda: world.everywhere("first") == {"north"}, "served")
 
 
-async def two_of_one(world: World, start: Callable[..., asyncio.Task[None]], elder: bytes) -> dict[tuple[str, ObjectKey], str]:
-    """Have an older and a younger DPUCluster that lead to one API server, what the older has there, and no controller any more."""
+async def two_of_one(world: World, elder: bytes) -> dict[tuple[str, ObjectKey], str]:
+    """Have an older and a younger DPUCluster that lead to one API server; gives what the older has there."""
     await world.add_cluster("elder", elder, place="first")
     await world.until(lambda: len(world.clusters) == 1, "seen")
-    first = start()
     await world.add_chain(dpuClusterSelector={"matchLabels": {"place": "first"}})
     await world.told(world.chains, "chain", RECONCILED, "True")
     await world.add_cluster("twin", world.kubeconfig("north"), place="second")
     await world.add_chain("second", dpuClusterSelector={"matchLabels": {"place": "second"}})
     await world.told(world.chains, "second", RECONCILED, "False", SAME)
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
     return await sets_in(world)
+
+
+async def end(controller: asyncio.Task[None]) -> None:
+    controller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await controller
 
 
 async def sets_in(world: World) -> dict[tuple[str, ObjectKey], str]:
@@ -142,18 +146,19 @@ async def sets_in(world: World) -> dict[tuple[str, ObjectKey], str]:
 
 
 async def test_younger_of_two_is_not_served_while_the_older_is_asked_who_it_is(
-    world: World, start: Callable[..., asyncio.Task[None]]
+    world: World, controller: asyncio.Task[None], start: Callable[..., asyncio.Task[None]]
 ) -> None:
     asked = asyncio.Event()
 
     async def late(_: Seen) -> Fate:
         if not asked.is_set():
-            await asyncio.sleep(2)
+            await asyncio.sleep(SLOWNESS)
             asked.set()
         return None
 
     async with Proxy(world.fleet.members["north"]).serve() as proxy:
-        before = await two_of_one(world, start, proxy.kubeconfig)
+        before = await two_of_one(world, proxy.kubeconfig)
+        await end(controller)
         proxy.rule = late
         start()
         await world.add_chain("probe", dpuClusterSelector={"matchLabels": {"place": "first"}})
@@ -167,15 +172,26 @@ async def test_younger_of_two_is_not_served_while_the_older_is_asked_who_it_is(
 
 
 async def test_younger_of_two_is_not_served_while_the_older_cannot_say_who_it_is(
-    world: World, start: Callable[..., asyncio.Task[None]]
+    world: World, controller: asyncio.Task[None], start: Callable[..., asyncio.Task[None]]
 ) -> None:
-    before = await two_of_one(world, start, world.kubeconfig("north"))
+    before = await two_of_one(world, world.kubeconfig("north"))
+    await end(controller)
     stranger = world.fleet.members["north"].connection("stranger").kubeconfig("north")
     await world.put_secret("elder", json.dumps(stranger).encode())
     start()
     await world.told(world.chains, "chain", RECONCILED, "False", 'User "stranger" cannot list resource')
     await world.set_mtu(1400, "second")
     await world.told(world.chains, "second", RECONCILED, "False", SAME)
+    assert await sets_in(world) == before
+
+
+async def test_younger_of_two_is_not_served_when_the_kubeconfig_of_the_older_is_of_no_use_any_more(world: World) -> None:
+    before = await two_of_one(world, world.kubeconfig("north"))
+    await world.put_secret("elder", b"{}")
+    await world.told(world.chains, "chain", RECONCILED, "False", "cannot be used")
+    for mtu in range(1400, 1410):  # the first may be told before the younger would be served
+        await world.set_mtu(mtu, "second")
+        await world.told(world.chains, "second", RECONCILED, "False", SAME)
     assert await sets_in(world) == before
 
 

@@ -131,7 +131,7 @@ async def test_one_slow_moment_makes_the_bound_smaller_once(monkeypatch: pytest.
     before = turns.limit
     tasks = [asyncio.ensure_future(turns.run("a", server.write(str(number)))) for number in range(before)]
     await begun(tasks)
-    turns._set(before / 2)
+    await server.answer(Throttled("too many", 0.0))
     await server.answer_all()
     assert turns.limit == int(before / 2 * 2 / 3)
     await asyncio.gather(*tasks)
