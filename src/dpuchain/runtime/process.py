@@ -39,8 +39,8 @@ def _keep_giving_back(loop: asyncio.AbstractEventLoop) -> None:
 
     asyncio has a buffer of 256 KB for each TLS connection, and takes as much for each read. What is freed of that glibc keeps, between
     smaller blocks (malloc_trim(3)), so that a process would grow with the connections that it has had. Having the kernel asked for each
-    such block (mallopt(3), M_MMAP_THRESHOLD) does as much for memory, but makes a read 10 µs longer. A process of 135 MB stands still for 2 to 3 ms meanwhile, and for 28 ms
-    when 235 MB are given back.
+    such block (mallopt(3), M_MMAP_THRESHOLD) does as much for memory, but makes a read 10 µs longer. A process of 135 MB stands still for
+    2 to 3 ms meanwhile, and for 28 ms when 235 MB are given back.
     """
     with contextlib.suppress(AttributeError):  # a C library that has no such thing
         ctypes.CDLL(None).malloc_trim(0)
