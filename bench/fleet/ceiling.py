@@ -13,7 +13,6 @@ import msgspec
 
 from bench.fleet import objects
 from bench.fleet.plant import Plant
-from bench.fleet.tallies import Tally
 from dpuchain.api.kinds import SERVICE_CHAIN, SERVICE_INTERFACE
 from dpuchain.api.meta import key_of
 from dpuchain.api.names import DPU_FIELD_OWNER
@@ -94,7 +93,7 @@ class BareClient:
 
 @dataclass(frozen=True)
 class Rates:
-    """Objects a second that a client has made, changed and deleted, deletions counted when the object is gone."""
+    """Objects a second that a client has made, changed and deleted, until a watch has told of the last of them."""
 
     created: float
     changed: float
@@ -106,16 +105,26 @@ async def chain_rates(plant: Plant, client: BareClient, at_once: int, nodes: Seq
     as we do it, or by `creation`.
     """
     before, after = (objects.raw_chains("raw", nodes, wire) for wire in (objects.WIRE, objects.HUB))
-    count = len(nodes)
-    created = await _timed(client, [make(SERVICE_CHAIN, item) for item in before], at_once)
-    await _settled(plant, lambda tally: tally.ready == count)
-    changed = await _timed(client, [application(SERVICE_CHAIN, item) for item in after], at_once)
-    await _settled(plant, lambda tally: tally.changed == tally.ready == count)
-    began = time.monotonic()
-    await client.send([deletion(SERVICE_CHAIN, item) for item in after], at_once)
-    gone = await plant.tallies.until(lambda: plant.tallies.of["raw"].present == 0)
-    await plant.quiet(1)
-    return Rates(count / created, count / changed, count / (gone - began))
+    count, tally = len(nodes), plant.tallies.of["raw"]
+
+    async def rate(writes: Sequence[Write], done: Callable[[], bool], settled: Callable[[], bool]) -> float:
+        await plant.collect()
+        began = time.monotonic()
+        seen = asyncio.create_task(plant.tallies.until(done))
+        await client.send(writes, at_once)
+        taken = await seen - began
+        await plant.tallies.until(settled)
+        await plant.quiet(1)
+        return count / taken
+
+    created = [make(SERVICE_CHAIN, item) for item in before]
+    changed = [application(SERVICE_CHAIN, item) for item in after]
+    deleted = [deletion(SERVICE_CHAIN, item) for item in after]
+    return Rates(
+        await rate(created, lambda: tally.present == count, lambda: tally.ready == count),
+        await rate(changed, lambda: tally.changed == count, lambda: tally.ready == count),
+        await rate(deleted, lambda: tally.present == 0, lambda: True),
+    )
 
 
 class Fill(NamedTuple):
@@ -140,13 +149,3 @@ async def fill_rate(plant: Plant, client: BareClient, at_once: int, devices: Seq
     await plant.tallies.until(lambda: all(plant.tallies.of[name].present == 0 for name in names))
     await plant.quiet(1)
     return Fill(len(writes) / made, len(writes) / max(made, told))
-
-
-async def _timed(client: BareClient, writes: Sequence[Write], at_once: int) -> float:
-    began = time.monotonic()
-    return await client.send(writes, at_once) - began
-
-
-async def _settled(plant: Plant, holds: Callable[[Tally], bool]) -> None:
-    await plant.tallies.until(lambda: holds(plant.tallies.of["raw"]))
-    await plant.quiet(1)

@@ -17,7 +17,7 @@ from dpuchain.api.kinds import SERVICE_CHAIN
 from dpuchain.api.meta import LabelSelector
 
 NAME = "one"
-RUNS = 3
+RUNS = 5
 AT_ONCE = 32
 SMALLEST = 100
 BYSTANDERS = 300
@@ -50,6 +50,7 @@ async def life(plant: Plant) -> dict[str, Step]:
     found = {}
     for what, (act, done, settled) in acts.items():
         before = await plant.requests()
+        await plant.collect()
         began = await act()
         seconds = await plant.tallies.until(done) - began
         await plant.tallies.until(settled)

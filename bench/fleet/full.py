@@ -125,6 +125,7 @@ async def _change(plant: Plant, say: Say, wider: bool) -> float:
     """Seconds from a change of a chain until the flows of every agent have changed."""
     devices = objects.VFS[:2] if not wider else (*objects.VFS[:2], "p1")
     count, before = len(plant.nodes), seconds(plant)
+    await plant.collect()
     began = await plant.apply(objects.chain("chain-0", devices))
     async with asyncio.timeout(PATIENCE):
         while True:

@@ -72,6 +72,8 @@ class SetLoop:
         self._ledgers: dict[ObjectKey, Ledger] = {}
         self._unseen: defaultdict[ObjectKey, set[str]] = defaultdict(set)
         """Nodes on which something has happened since a set was looked at."""
+        self._leaving: set[str] = set()
+        """UIDs of objects whose deletion the API server has taken and the cache does not show yet: that is not asked for twice."""
         self._look: Callable[[ObjectKey], None] = lambda _: None
 
     def subscribe(self, look: Callable[[ObjectKey], None]) -> None:
@@ -89,14 +91,17 @@ class SetLoop:
         self._look(change.key)
 
     def _child_changed(self, change: Change[Any]) -> None:
-        for child in (change.old, change.new):
+        old, new = change.old, change.new
+        if old is not None and (new is None or new.metadata.uid != old.metadata.uid or new.metadata.deletion_timestamp is not None):
+            self._leaving.discard(old.metadata.uid)
+        for child in (old, new):
             key = set_of_child(child) if child is not None else None
             if child is None or key is None:
                 continue
             ledger = self._ledgers.get(key)
-            if ledger is not None and change.new is None:
+            if ledger is not None and new is None:
                 ledger.gone(child)
-            elif ledger is not None and child is not change.old and (lag := ledger.seen(child, self._clock.monotonic())) is not None:
+            elif ledger is not None and child is not old and (lag := ledger.seen(child, self._clock.monotonic())) is not None:
                 self._lag.observe(lag)
             home = ledger.homes.get(child.metadata.name) if ledger is not None else None
             self._unseen[key] |= {child.spec.node or "", *([home] if home is not None else [])}
@@ -182,7 +187,7 @@ class SetLoop:
 
         writes: list[tuple[str, Callable[[], Awaitable[Any]]]] = []
         writes += [(node, partial(apply, child)) for node, child in work.apply]
-        writes += [(node, partial(self._delete, child)) for node, child in work.delete]
+        writes += [(node, partial(self._delete, child)) for node, child in work.delete if not self._is_leaving(child)]
         writes += [(node, partial(self._free, child)) for node, child in work.free]
         if not writes:
             return []
@@ -268,10 +273,12 @@ class SetLoop:
 
     async def _delete_all(self, key: ObjectKey, children: Iterable[Any]) -> list[KubeError]:
         """Delete those that are not on their way out, and free those whose node is gone; gives the errors."""
-        leaving = [child for child in children if child.metadata.deletion_timestamp is not None]
         writes: list[Callable[[], Awaitable[Any]]] = []
-        writes += [partial(self._delete, child) for child in children if child.metadata.deletion_timestamp is None]
-        writes += [partial(self._free, child) for child in leaving if self._children.is_abandoned(child)]
+        for child in children:
+            if not self._is_leaving(child):
+                writes.append(partial(self._delete, child))
+            elif child.metadata.deletion_timestamp is not None and self._children.is_abandoned(child):
+                writes.append(partial(self._free, child))
         outcomes = await self._fan_out.run_all(key, writes, urgent=True)
         return [outcome for outcome in outcomes if isinstance(outcome, KubeError)]
 
@@ -290,6 +297,14 @@ class SetLoop:
             await self._client.delete(self._kind.child, key_of(child), uid=child.metadata.uid)
         except NotFound as error:
             _log.debug("not there to be deleted", object=str(key_of(child)), error=str(error))
+            return
+        cached = self._cache.get(key_of(child))
+        if cached is not None and cached.metadata.uid == child.metadata.uid and cached.metadata.deletion_timestamp is None:
+            self._leaving.add(child.metadata.uid)
+
+    def _is_leaving(self, child: Any) -> bool:
+        """Whether a child is being deleted, as the cache shows it or as the API server has answered us since."""
+        return child.metadata.deletion_timestamp is not None or child.metadata.uid in self._leaving
 
 
 def _is_news(parent: Any) -> bool:

@@ -227,7 +227,6 @@ class Cluster:
             f"--audit-log-path={self.audit_log}",
             "--audit-log-maxsize=20",
             "--audit-log-maxbackup=1",
-            "--profiling=false",
         ]
 
     def _start_manager(self, tool: str) -> None:

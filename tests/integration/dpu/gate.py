@@ -1,4 +1,4 @@
-"""A gate before the writes of objects on nodes."""
+"""A gate before some of the requests."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ def makes(request: Seen) -> bool:
 
 
 class Gate:
-    """Keeps writes of objects on nodes back until it is opened."""
+    """Keeps requests back (writes of objects on nodes, unless others are named) until it is opened."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, stops: Callable[[Seen], bool] = makes) -> None:
+        self._stops = stops
         self.came: list[Seen] = []
         self._open = asyncio.Event()
         self._moved = asyncio.Event()
         proxy.rule = self.rule
 
     async def rule(self, request: Seen) -> Fate:
-        if makes(request):
+        if self._stops(request):
             self.came.append(request)
             self._moved.set()
             await self._open.wait()

@@ -11,7 +11,7 @@ from tests.integration.dpu.gate import Gate, makes
 from tests.integration.dpu.world import SWITCH, measured, until_measured
 from tests.proxy import Fate, Proxy, Refusal, Seen
 
-from dpuchain.api.kinds import SERVICE_CHAIN
+from dpuchain.api.kinds import SERVICE_CHAIN, SERVICE_CHAIN_SET
 from dpuchain.api.meta import key_of
 from dpuchain.runtime import fanout
 
@@ -138,3 +138,23 @@ async def test_a_server_that_answers_slowly_is_asked_for_less_at_once(world: Wor
     await world.add_set("chain")
     await world.serve("chain", nodes)
     assert await measured("dpuchain_writes_in_flight_limit") == fanout.FEWEST
+
+
+@pytest.mark.usefixtures("proxied")
+async def test_what_is_being_deleted_is_not_deleted_again_while_its_watch_is_behind(world: World, proxy: Proxy) -> None:
+    nodes = await world.add_nodes(3)
+    await world.add_set("chain")
+    await world.serve("chain", nodes)
+    gate = Gate(proxy, lambda request: request.watches and request.is_of("servicechains"))
+    proxy.reset_all()
+    await gate.until(lambda: len(gate.came) == 1)
+    await world.client.delete(SERVICE_CHAIN_SET, world.key("chain"))
+    await world.until(lambda: not world.nodes, "being deleted")
+    for again in ("once", "twice"):  # the first may be the pass that deletes
+        looked = await measured("dpuchain_reconciles_total", controller=SERVICE_CHAIN_SET.plural)
+        await world.client.patch(SERVICE_CHAIN_SET, world.key("chain"), {"metadata": {"annotations": {"looked": again}}})
+        await until_measured(lambda passes: passes > looked, "dpuchain_reconciles_total", controller=SERVICE_CHAIN_SET.plural)  # noqa: B023
+    gate.open()
+    await world.let_go()
+    await world.until(lambda: len(world.sets) == len(world.chains) == 0, "gone")
+    assert [request.method for request in proxy.writes if makes(request)].count("DELETE") == len(nodes)
