@@ -136,12 +136,14 @@ ON_AGENT = "its agent has not removed it from the switch yet; if the node is gon
 
 @dataclass(frozen=True)
 class Tally:
-    """The objects of a set, counted: those that should be, those that are there as they should be, those too many, and who is not ready."""
+    """The objects of a set, counted: those that should be, those that are there as they should be, those too many, those not ready."""
 
     wanted: int
     applied: int
     surplus: int
-    unready: Collection[Standing]
+    unready: int
+    first: Sequence[Standing]
+    """Of those that are not ready the first by name, LISTED at most: of the thousands that there may be, words are made of these alone."""
 
     @property
     def complete(self) -> bool:
@@ -171,11 +173,9 @@ def summarize_set(reconciled: str, ready: str, tally: Tally, *, problem: str | N
         first = pending(reconciled, f"{missing} objects are still to be written and {tally.surplus} to be deleted")
     else:
         first = good(reconciled, "" if tally.wanted else "no node is selected")
-    # Of the thousands that a set may have in one namespace, words are made only of those that are named.
-    first_ones = nsmallest(LISTED, tally.unready, key=lambda standing: standing.item)
-    entries = [Unready((f"Object: {s.item}", f"Node: {s.node}"), s.cause or "") for s in first_ones]
-    second = pending(ready, describe_unready(NOT_READY, entries, len(tally.unready) - len(entries))) if tally.unready else good(ready)
-    return SetSummary(with_ready([first, second, *further]), tally.applied, tally.wanted - len(tally.unready))
+    entries = [Unready((f"Object: {s.item}", f"Node: {s.node}"), s.cause or "") for s in tally.first]
+    second = pending(ready, describe_unready(NOT_READY, entries, tally.unready - len(entries))) if tally.unready else good(ready)
+    return SetSummary(with_ready([first, second, *further]), tally.applied, tally.wanted - tally.unready)
 
 
 @dataclass(frozen=True)

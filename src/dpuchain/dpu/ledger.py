@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from typing import Any
 
 from dpuchain.api.meta import Object, ObjectKey, key_of
 from dpuchain.chain.expand import Maker
-from dpuchain.chain.status import Standing, Tally
+from dpuchain.chain.status import LISTED, Standing, Tally
 
 
 class Ledger:
@@ -20,7 +21,8 @@ class Ledger:
         """Why the API server does not take the child on a node."""
         self._standings: dict[str, Standing] = {}
         self._surplus: dict[str, int] = {}
-        self._unready: dict[str, Standing] = {}
+        self._unready: list[tuple[ObjectKey, str]] = []
+        """Objects that are not ready, with their nodes, in order: telling of the first few of thousands looks at no other."""
         self._applied = 0
         self._too_many = 0
         self._written: dict[ObjectKey, tuple[Any, float]] = {}
@@ -28,19 +30,21 @@ class Ledger:
     @property
     def tally(self) -> Tally:
         """The standings, counted."""
-        return Tally(len(self._standings), self._applied, self._too_many, self._unready.values())
+        first = [self._standings[node] for _, node in self._unready[:LISTED]]
+        return Tally(len(self._standings), self._applied, self._too_many, len(self._unready), first)
 
     def note(self, node: str, standing: Standing | None, surplus: int) -> None:
         """The object on a node stands so (None: there is to be none), and there are so many too many."""
         before = self._standings.pop(node, None)
         if before is not None:
             self._applied -= before.applied
-            self._unready.pop(node, None)
+            if before.cause is not None:
+                del self._unready[bisect_left(self._unready, (before.item, node))]
         if standing is not None:
             self._standings[node] = standing
             self._applied += standing.applied
             if standing.cause is not None:
-                self._unready[node] = standing
+                insort(self._unready, (standing.item, node))
         self._too_many += surplus - self._surplus.pop(node, 0)
         if surplus:
             self._surplus[node] = surplus

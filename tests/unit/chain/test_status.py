@@ -101,7 +101,8 @@ def child(name: str, state: Any = "True", *, live: bool = True, up_to_date: bool
 
 def of_set(*children: Standing, surplus: int = 0, **about: Any) -> status.SetSummary:
     unready = [child for child in children if child.cause is not None]
-    tally = Tally(len(children), sum(child.applied for child in children), surplus, unready)
+    first = sorted(unready, key=lambda child: child.item)[: status.LISTED]
+    tally = Tally(len(children), sum(child.applied for child in children), surplus, len(unready), first)
     return status.summarize_set(names.CHAINS_RECONCILED, names.CHAINS_READY, tally, **about)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dpuchain.api.chain import ServiceChain, ServiceChainSet, ServiceChainSetSpec, ServiceChainSpec, ServiceChainTemplate
 from dpuchain.api.meta import ObjectKey, ObjectMeta
 from dpuchain.chain.expand import chain_maker
-from dpuchain.chain.status import Standing
+from dpuchain.chain.status import LISTED, Standing
 from dpuchain.dpu.ledger import Ledger
 
 KEY = ObjectKey("ns", "chain")
@@ -20,8 +20,9 @@ def chain(version: int, uid: str = "first") -> ServiceChain:
     return ServiceChain(metadata=metadata, spec=ServiceChainSpec(node="dpu-1", switches=()))
 
 
-NODES = st.sampled_from(["dpu-1", "dpu-2", "dpu-3"])
-STANDINGS = st.builds(Standing, st.just(KEY), st.just(""), applied=st.booleans(), cause=st.sampled_from([None, "no port", "no link"]))
+NODES = st.integers(0, 2 * LISTED).map(str)
+KEYS = st.builds(ObjectKey, st.just("ns"), st.text("abc", min_size=1))
+STANDINGS = st.builds(Standing, KEYS, st.just(""), applied=st.booleans(), cause=st.sampled_from([None, "no port", "no link"]))
 
 
 @pytest.fixture
@@ -73,4 +74,7 @@ def test_what_is_counted_as_it_goes_is_what_a_count_of_all_gives(notes: list[tup
     tally = ledger.tally
     assert (tally.wanted, tally.applied) == (len(standings), sum(standing.applied for standing in standings))
     assert tally.surplus == sum(surplus for _, surplus in last.values())
-    assert sorted(map(repr, tally.unready)) == sorted(repr(standing) for standing in standings if standing.cause is not None)
+    unready = sorted((standing for standing in standings if standing.cause is not None), key=lambda standing: standing.item)
+    assert tally.unready == len(unready)
+    assert [standing.item for standing in tally.first] == [standing.item for standing in unready[:LISTED]]
+    assert all(standing in unready for standing in tally.first)
