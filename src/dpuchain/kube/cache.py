@@ -27,6 +27,10 @@ SILENCE = 90.0
 """Seconds without a byte after which a watch is begun anew, in case its connection is dead; most often nothing happened to tell of."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 30.0
 """Seconds between attempts to follow a collection: doubled each time, with jitter, until a watch brings something or lasts."""
+FEW = 0.2
+"""See `Cache.spread`. An API server remembers a hundred changes of a kind at least, more only while there are more in 75 seconds, and ends
+watches that are behind when it is busy; so when a quiet fleet of a thousand nodes is changed, some seventy agents must list anew.
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -103,7 +107,8 @@ class Cache(Generic[T]):
         self.failing: Failing | None = None
         self.spread = 0.0
         """Where there are many such caches, or large ones: seconds over which they spread their lists, each waiting a part of them by
-        chance, when the server has forgotten the point at which they are. One that was started anew has forgotten it for all at once.
+        chance, when the server has forgotten the point at which they are. One that was started anew has forgotten it for all at once; one
+        that has served our watches until now for a few, whose next list is wanted soon: they wait the part FEW of it.
         """
         self.invalid: dict[ObjectKey, Invalid] = {}
         self._client = client
@@ -120,6 +125,8 @@ class Cache(Generic[T]):
         self._wait = FIRST_WAIT
         self._forgotten = False
         """Whether the server has said that it does not know our point any more, and no watch has brought anything since."""
+        self._served = False
+        """Whether a watch of ours has brought something, and the server has been there since."""
         self._synced = asyncio.Event()
         self._attempt: asyncio.Timeout | None = None
 
@@ -203,9 +210,10 @@ class Cache(Generic[T]):
             if not self._forgotten:  # what was tried in vain before says nothing of a server that answers
                 self._wait = FIRST_WAIT
             self._forgotten = True
-            asked = random.uniform(0, self.spread)  # noqa: S311 - jitter, not a secret
+            asked = random.uniform(0, self.spread * (FEW if self._served else 1))  # noqa: S311 - jitter, not a secret
         except KubeError as error:
             self._failed(error)
+            self._served = False
             asked = error.retry_after if isinstance(error, Throttled) else 0.0
         await asyncio.sleep(asked + self._wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
         self._wait = min(2 * self._wait, LONGEST_WAIT)
@@ -246,12 +254,19 @@ class Cache(Generic[T]):
                 async for line in lines:
                     if line:
                         self.take(line)
-                        self._wait, self._forgotten = FIRST_WAIT, False
+                        self._is_served()
                     opened = loop.time() if opened is None else opened
                     self._recovered()
+        except Expired:
+            opened = None  # it was no watch, however long it took to say so
+            raise
         finally:
             if opened is not None and loop.time() - opened > self._wait:
-                self._wait, self._forgotten = FIRST_WAIT, False
+                self._is_served()
+
+    def _is_served(self) -> None:
+        """A watch has brought something, or lasted."""
+        self._wait, self._forgotten, self._served = FIRST_WAIT, False, True
 
     def take(self, line: bytes) -> None:
         """Take in one line of a watch. Expired or another KubeError if it is an error event; Invalid if it is no event at all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -290,6 +291,33 @@ async def test_a_server_that_never_lets_us_watch_is_asked_ever_more_rarely(
         await asyncio.wait([task])
         monkeypatch.undo()
     assert all(pause >= bound for pause, bound in zip(pauses, least, strict=False)), pauses
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["there all the while", "away meanwhile"])
+async def test_a_server_that_was_there_all_the_while_is_soon_asked_for_a_list(away: bool) -> None:
+    """It has forgotten the points of a few then, not those of all as one that was started anew."""
+    event = {"type": "ADDED", "object": msgspec.to_builtins(secret("ns", "a")) | {"metadata": {"name": "a", "resourceVersion": "6"}}}
+    forgotten = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}
+    clients, spread, loop = 20, 8.0, asyncio.get_running_loop()
+    refusals = [web.Response(status=503) for _ in range(clients if away else 0)]
+
+    def watch(request: web.Request) -> web.Response:
+        if request.query["resourceVersion"] != "5" and refusals:
+            return refusals.pop()
+        return web.Response(text=json.dumps(event if request.query["resourceVersion"] == "5" else forgotten) + "\n")
+
+    async def follow(client: Client) -> None:
+        cache, anew = Cache(client, SECRET), asyncio.Event()
+        cache.spread = spread
+        cache.subscribe(lambda change: anew.set() if change.new is None else None)  # the list has nothing
+        running = asyncio.create_task(cache.run())
+        await anew.wait()
+        running.cancel()
+
+    began = loop.time()
+    async with serving(watch) as client, asyncio.timeout(WAIT):
+        await asyncio.gather(*(follow(client) for _ in range(clients)))
+    assert (loop.time() - began > spread / 2) == away
 
 
 async def test_who_is_throttled_knows(journal_of: Callable[[Cache[Any]], Journal[Any]]) -> None:
