@@ -17,7 +17,7 @@ from dpuchain.api.kinds import NAMESPACE
 from dpuchain.api.kubernetes import Metadata
 from dpuchain.api.meta import ObjectKey, ObjectMeta
 from dpuchain.kube.client import APPLY_PATCH, Client
-from dpuchain.kube.errors import NotFound, Throttled
+from dpuchain.kube.errors import NotFound, Throttled, Unreachable
 from dpuchain.lab.cluster import Cluster
 from dpuchain.lab.openvswitch import OpenVSwitch
 from dpuchain.lab.toolchain import Toolchain
@@ -158,10 +158,21 @@ async def define(cluster: Cluster, definitions: Sequence[dict[str, Any]]) -> Non
     async with Client.from_kubeconfig(cluster.kubeconfig, user_agent="tests") as client:
         for definition in definitions:
             path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{definition['metadata']['name']}"
-            body = json.dumps(definition).encode()
-            await client.request("PATCH", path, body=body, content_type=APPLY_PATCH, query={"fieldManager": "tests", "force": "true"})
+            await _applied(client, path, json.dumps(definition).encode())
         for definition in definitions:
             await _served(client, definition)
+
+
+async def _applied(client: Client, path: str, body: bytes) -> None:
+    """Apply, again if need be: on a machine with much to do an API server that had just begun has closed a connection unanswered."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await client.request("PATCH", path, body=body, content_type=APPLY_PATCH, query={"fieldManager": "tests", "force": "true"})
+            except Unreachable:
+                await asyncio.sleep(0.02)
+            else:
+                return
 
 
 async def _served(client: Client, definition: dict[str, Any]) -> None:
