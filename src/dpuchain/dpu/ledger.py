@@ -11,7 +11,7 @@ from dpuchain.chain.status import LISTED, Standing, Tally
 
 
 class Ledger:
-    """The standings of one set's objects. Each entry costs the same, however many nodes there are."""
+    """The standings of one set's objects. An entry looks at none of the others, however many nodes there are."""
 
     def __init__(self, maker: Maker[Any]) -> None:
         self.maker = maker
